@@ -21,7 +21,7 @@ from orchestrator.jobs.uploads import ImageFile, describe
 from orchestrator.jobs.validation import InvalidRequest, Violation, checked
 from orchestrator.ledger import Created, Idempotency, Result, Waiting, codec
 from orchestrator.ledger.creation import NewJob
-from orchestrator.reference_images import Reference, wants_link, with_link
+from orchestrator.reference_images import Reference, same_but_links, wants_link, with_link
 from orchestrator.runtime import Runtime, default_runtime
 
 #: The scopes of idempotency keys. The key of a Celery message is the id of the Celery task.
@@ -245,7 +245,16 @@ def create_job(
         "gen_ai.provider.name": job.request.provider,
     }
     with _stored(runtime, references), tracing.span("create job", "producer", attributes) as span:
-        result = _store(runtime, job, owner, idempotency=idempotency, file=file, retry_of=retry_of)
+        try:
+            result = _store(
+                runtime, job, owner, idempotency=idempotency, file=file, retry_of=retry_of
+            )
+        except IdempotencyMismatch:
+            # Links of ours to the same images change with our address and our secret.
+            earlier = known_job(runtime, idempotency, request, file) if idempotency else None
+            if earlier is None:
+                raise
+            result = EnqueueResult(earlier, replayed=True)
         span.set("messaging.message.id", result.job.id)
     return result
 
@@ -356,9 +365,10 @@ def known_job(
     job_request: JobRequest = checked(REQUEST_SCHEMA, request)
     if file:
         job_request = replace(job_request, upload=describe(file, len(file.content)))
-    if codec.fingerprint(job_request.stored()) != fingerprint:
-        raise IdempotencyMismatch()
     job = runtime.ledger.get(job_id)
+    is_same = codec.fingerprint(job_request.stored()) == fingerprint
+    if not (is_same or (job and same_but_links(job.request, job_request, file))):
+        raise IdempotencyMismatch()
     if job is None:
         raise IdempotencyGone(job_id)
     return job

@@ -8,13 +8,15 @@ LIFETIME_MS after the last job that got it, and the link is dead from then on.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import Any, Self
 
 from orchestrator import log
-from orchestrator.jobs.uploads import content_type
+from orchestrator.jobs.request import JobRequest
+from orchestrator.jobs.uploads import ImageFile, content_type
 from orchestrator.jobs.validation import InvalidRequest, Violation
 from orchestrator.runtime import Runtime
 from orchestrator.security import tokens
@@ -31,6 +33,10 @@ PATH = "references"
 ENDINGS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 _PURPOSE = "reference"
 _OWNER_CHARACTERS = 24
+#: A link of ours, from any address and with any token, and the name of its file.
+_OUR_LINK = re.compile(
+    rf"\Ahttps?://.*/{PATH}/[^/]+/[0-9a-f]{{{_OWNER_CHARACTERS}}}/([0-9a-f]{{64}}\.[a-z]+)\Z"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +77,7 @@ class Reference:
             allowed = "a link: files need ORCHESTRATOR_PUBLIC_URL, so that providers can fetch them"
             raise InvalidRequest(Violation(name, f"{len(content)} bytes", allowed))
         owner = hashlib.sha256(tenant.encode()).hexdigest()[:_OWNER_CHARACTERS]
-        file = f"{hashlib.sha256(content).hexdigest()}.{ENDINGS[kind]}"
+        file = _file_name(content)
         token = tokens.sign(settings.secret_keys[0], _PURPOSE, owner, file)
         link = f"{settings.public_url}/{PATH}/{token}/{owner}/{file}"
         return cls(link, reference_path(owner, file), kind, content)
@@ -109,6 +115,32 @@ def with_link(request: Mapping[str, Any], link: str) -> dict[str, Any]:
     """Return a request with another reference image."""
     images = request.get("images", [])
     return {**request, "images": [*images, link] if isinstance(images, list) else images}
+
+
+def same_but_links(first: JobRequest, second: JobRequest, file: ImageFile | None) -> bool:
+    """Return whether two requests differ at most in links of ours to the same images.
+
+    Such a link depends on our public URL and our secret key. Without them, `file` of the second
+    request is no link at all.
+    """
+    if file and first.upload is None:
+        images = [*second.options.get("images", ()), _file_name(file.content)]
+        second = replace(second, upload=None, options={**second.options, "images": images})
+    one, other = (
+        replace(each, options=_without_addresses(each.options)) for each in (first, second)
+    )
+    return one == other
+
+
+def _without_addresses(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with the name of the file in place of each link of ours."""
+    images = [_OUR_LINK.sub(r"\1", link) for link in options.get("images", ())]
+    return {**options, "images": images} if images else dict(options)
+
+
+def _file_name(content: bytes) -> str:
+    ending = ENDINGS[content_type(content) or "image/png"]
+    return f"{hashlib.sha256(content).hexdigest()}.{ending}"
 
 
 def reference_path(owner: str, name: str) -> str:

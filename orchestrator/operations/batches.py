@@ -189,15 +189,17 @@ def open_batch(
             enqueue_batch.
     """
     tenant = tenant_name(tenant)
+    idempotency = None if key is None else Idempotency(f"{key_owner(scope, tenant)}:batch", key)
     signs = receiver.notify_url is not None and bool(signing_secrets(runtime, tenant))
-    if violations := tuple(refusals(receiver, runtime.settings, signs=signs)):
+    violations = tuple(refusals(receiver, runtime.settings, signs=signs))
+    # The settings may have changed since the key was used. The key still belongs to its batch.
+    if violations and not (idempotency and runtime.ledger.idempotency_keys.find(idempotency)):
         raise InvalidRequest(*violations)
-    scope_of_key = f"{key_owner(scope, tenant)}:batch"
     opened = runtime.ledger.batches.open(
         tenant,
         receiver,
         now=runtime.clock(),
-        idempotency=None if key is None else Idempotency(scope_of_key, key),
+        idempotency=idempotency,
         fingerprint=content,
     )
     if opened.result is Result.MISMATCH:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,9 +18,11 @@ from orchestrator.ledger.batches import Batches
 from orchestrator.operations.batches import MAX_JOBS
 from orchestrator.operations.tenants import set_tenant
 from orchestrator.steps.batch import batch as batch_step
-from tests.api.conftest import UNIFIED, Api, settle
+from tests.api.conftest import UNIFIED, Api, Open, settle
 from tests.api.test_tenants import key_of
 from tests.support.fakes import TENANT, Killed, killed
+from tests.support.notify_kit import whsec
+from tests.support.web import WebApp
 
 BAD = {**UNIFIED, "n": "many"}
 
@@ -280,3 +283,20 @@ def test_the_answer_of_an_open_batch_is_held_until_it_is_completed(
     batch_step(api.harness.runtime, batch_id)
     assert hold.over()
     assert shown(api, batch_id)["completed_at"]
+
+
+def test_a_key_finds_its_batch_whatever_the_settings_are_now(open_api: Open) -> None:
+    before = open_api(ORCHESTRATOR_NOTIFY_SECRET=whsec("old"))
+    who = {"notify_url": "https://shop.example.com/hook"}
+    settings = replace(before.harness.runtime.settings, notify_secrets=(), providers={})
+    harness = replace(before.harness, runtime=replace(before.harness.runtime, settings=settings))
+    now = replace(before, harness=harness, app=WebApp(harness.runtime))
+
+    first, again = (post(api, UNIFIED, key="order-1", **who) for api in (before, now))
+    other = post(now, UNIFIED, UNIFIED, key="order-1", **who)
+    new = post(now, UNIFIED, key="order-2", **who)
+
+    assert [each.status_code for each in (first, again, other, new)] == [202, 200, 422, 422]
+    assert made(again) == made(first)
+    assert "idempotency-mismatch" in other.text
+    assert body(new)["errors"][0]["field"] == "notify_url"

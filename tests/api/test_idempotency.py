@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
 
 import pytest
+from werkzeug.test import TestResponse
 
 from orchestrator.enqueue import CELERY_SCOPE, create_job
 from orchestrator.jobs.model import Step
+from orchestrator.jsonio import dump
 from orchestrator.ledger import keys
+from orchestrator.security.secret import Secret
 from tests.api.conftest import KEY, UNIFIED, Api, Open, settle
+from tests.jobs.test_uploads import PNG
 from tests.support.fakes import TENANT
 from tests.support.web import WebApp
 
@@ -153,3 +159,29 @@ def test_an_odd_key_is_refused_by_name(api: Api, key: str) -> None:
 
 def test_the_longest_key_is_taken(api: Api) -> None:
     assert api.create(UNIFIED, key="x" * 255).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("url", "secret_keys"), [("https://new.example.com", (Secret("n" * 32),)), (None, ())]
+)
+def test_a_key_finds_its_job_after_a_change_of_our_address_and_secret(
+    open_api: Open, tmp_path: Path, url: str | None, secret_keys: tuple[Secret, ...]
+) -> None:
+    """The file of the request is a link of ours, with our address and a token of our secret."""
+    before = open_api(ORCHESTRATOR_DATA_DIR=str(tmp_path))
+    runtime = before.harness.runtime
+    settings = replace(runtime.settings, public_url=url, secret_keys=secret_keys)
+    harness = replace(before.harness, runtime=replace(runtime, settings=settings))
+    now = replace(before, harness=harness, app=WebApp(harness.runtime))
+
+    def sent(api: Api, content: bytes) -> TestResponse:
+        form = {"job": dump(UNIFIED).decode(), "image_file": (BytesIO(content), "a.png")}
+        return api.post("/v1/jobs", data=form, headers={"Idempotency-Key": "order-1"})
+
+    first, again, other = sent(before, PNG), sent(now, PNG), sent(now, PNG + b"!")
+
+    assert [each.status_code for each in (first, again, other)] == [202, 200, 422], again.text
+    assert first.json is not None
+    assert again.json is not None
+    assert again.json["id"] == first.json["id"]
+    assert "idempotency-mismatch" in other.text
