@@ -15,6 +15,7 @@ from functools import partial
 
 from orchestrator import garbage_collection, log, tracing
 from orchestrator.api import MAX_BODY_BYTES, plain_enqueue
+from orchestrator.api.incoming import base64_size
 from orchestrator.heartbeat import Heartbeat
 from orchestrator.runtime import Runtime, default_runtime
 from orchestrator.settings.environment import ConfigError
@@ -36,7 +37,8 @@ def front(runtime: Runtime, at_end: Callable[[], None] = lambda: None) -> Front:
     flask_app = create_app(runtime)
     if flask_app.extensions["drainer"]:
         flask_app.extensions["drainer"].start()  # an earlier process may have left files
-    longest = max(MAX_LONG_BYTES, MAX_BODY_BYTES + runtime.settings.max_upload_bytes)
+    files = base64_size(runtime.settings.max_upload_bytes)
+    longest = max(MAX_LONG_BYTES, MAX_BODY_BYTES + files)
     return Front(
         flask_app,
         max_body_bytes=longest + 64 * 1024,

@@ -70,6 +70,11 @@ def _form_parts(max_file_bytes: int) -> tuple[MultiDict[str, str], MultiDict[str
     return texts, files
 
 
+def base64_size(size: int) -> int:
+    """Return the number of characters of this number of bytes in base64."""
+    return 4 * -(-size // 3)
+
+
 def large_body(max_bytes: int) -> dict[str, Any]:
     """Return the request's JSON object, as `body` does, with another limit of its size."""
     request.max_content_length = max_bytes

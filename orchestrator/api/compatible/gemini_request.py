@@ -120,8 +120,8 @@ def read_request(runtime: Runtime, model: str) -> GeminiRequest:
         InvalidRequest: with every violation.
         HTTPException: the body cannot be read.
     """
-    max_bytes = (request.max_content_length or 0) + runtime.settings.max_upload_bytes
-    data = _camel(incoming.large_body(max_bytes))
+    room, files = request.max_content_length or 0, runtime.settings.max_upload_bytes
+    data = _camel(incoming.large_body(room + incoming.base64_size(files)))
     if isinstance(data.get("contents"), Mapping):
         data["contents"] = [data["contents"]]
     body: dict[str, Any] = checked(_SCHEMA, data)

@@ -118,11 +118,11 @@ def read_request(runtime: Runtime, *, edits: bool) -> OpenAIRequest:
         InvalidRequest: with every violation.
         HTTPException: the body cannot be read.
     """
-    max_bytes = (request.max_content_length or 0) + runtime.settings.max_upload_bytes
+    room, files = request.max_content_length or 0, runtime.settings.max_upload_bytes
     if request.mimetype == FORM:
-        data, sent = _read_form(max_bytes)
+        data, sent = _read_form(room + files)
     else:
-        data, sent = incoming.large_body(max_bytes), []
+        data, sent = incoming.large_body(room + incoming.base64_size(files)), []
     data = {name: value for name, value in data.items() if value is not None}
     body: dict[str, Any] = checked(_SCHEMA, data)
     images = [*sent, *_images(body.pop("images", []))]

@@ -13,7 +13,7 @@ from werkzeug.datastructures import FileStorage
 
 from orchestrator.reference_images import LIFETIME_MS, delete_old_references
 from orchestrator.storage.storage import StorageError
-from tests.api.compatible.conftest import EDITS, MODEL, Compatible
+from tests.api.compatible.conftest import EDITS, MODEL, REQUEST, Compatible
 from tests.support.archive_kit import picture
 
 BOUNDARY = "the-boundary"
@@ -118,6 +118,24 @@ def test_images_in_json_are_links_or_data_urls(compatible: Compatible) -> None:
     assert sent[0] == "https://example.com/0.png"
     assert len(set(sent[1:])) == 1
     assert fetched(compatible, sent[1]).data == picture()
+
+
+@pytest.mark.parametrize(("over", "status"), [(0, 503), (1, 400)])
+def test_the_largest_image_may_come_in_base64(
+    open_compatible: Callable[..., Compatible], over: int, status: int
+) -> None:
+    """Base64 is a third longer than the image. Of 5 MiB this is more than the room of a request."""
+    limit = 5 * 1024 * 1024
+    compatible = open_compatible(ORCHESTRATOR_MAX_UPLOAD_BYTES=str(limit))
+    text = base64.b64encode(picture() + bytes(limit + over - len(picture()))).decode()
+    inline = [{"text": "In blue"}, {"inlineData": {"mimeType": "image/png", "data": text}}]
+
+    answers = [
+        compatible.api.post(EDITS, json={**REQUEST, "images": [f"data:image/png;base64,{text}"]}),
+        compatible.content({"contents": [{"parts": inline}]}),
+    ]
+
+    assert [each.status_code for each in answers] == [status] * 2
 
 
 def test_the_same_request_is_the_same_job(compatible: Compatible) -> None:
