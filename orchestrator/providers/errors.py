@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 from orchestrator.jobs.model import ErrorCode, JobError, Status
-from orchestrator.jsonio import NotJson, parse_lenient
+from orchestrator.jsonio import NotJson, parse_embedded, parse_lenient
 from orchestrator.net.http_types import Reply
 from orchestrator.providers.envelopes import plain_name, plain_names
 from orchestrator.providers.states import terminal_status
@@ -99,6 +99,12 @@ _MESSAGE_NAMES = (
     *("message", "msg", "failmsg", "failreason", "failurereason", "errormessage", "errormsg"),
     *("errmsg", "detail", "reason", "description", "errordescription"),
 )
+#: Plain names whose text is a code, and no reason in words.
+_NAMES_OF_CODES = frozenset({*_CODE_NAMES, "type"})
+#: How the names of fields begin that tell why a task failed.
+_BESIDE = ("fail", "err", "message", "msg", "reason")
+#: Plain names of what providers repeat of a request. It is not searched for a reason.
+_OF_THE_REQUEST = frozenset({"input", "inputs", "param", "params", "prompt", "request"})
 #: Errors inside an error are opened this often, and reasons are looked for so deep. Levels.
 _MAX_DEPTH = 4
 #: Codes and words that are no error, in lower case. Neither are numbers below 400.
@@ -121,7 +127,7 @@ def failure(error: Any, known: Codes, fallback: str = "the task failed") -> JobE
         fallback: the message without one.
     """
     details = _details(error)
-    named, number, message = _named(details, known), _number(details), _message(details)
+    named, number, message = _named(details, known), _number(details), _words_of(error, details)
     listed = STATUS_ERRORS[number] if number in _TASK_STATUSES else None
     unlisted = listed or (ErrorCode.GENERATION_FAILED, False)
     code, retryable = _meaning(named, message, known, unlisted)
@@ -140,12 +146,30 @@ def thin_success(error: Any, known: Codes) -> JobError:
 
 
 def reason_of(task: Mapping[str, Any], error: Any) -> Any:
-    """Return the provider's reason: its error, or else the usual fields of the task itself."""
+    """Return the provider's reason: its error, or usual fields of the task or of what it holds."""
+    return next((each for each in (error, *_reasons(task, _MAX_DEPTH)) if _is_reason(each)), None)
+
+
+def _reasons(task: Mapping[str, Any], depth: int) -> Iterator[dict[str, Any]]:
+    """Yield the fields of a task that may be its reason, then those of the objects in it."""
+    yield {name: value for name, value in task.items() if name.lower().startswith(_BESIDE)}
+    for name, value in task.items() if depth else ():
+        if plain_name(name) not in _OF_THE_REQUEST:
+            inner = parse_embedded(value) if isinstance(value, str) else value
+            for each in inner if isinstance(inner, list) else [inner]:
+                if isinstance(each, dict):
+                    yield from _reasons(each, depth - 1)
+
+
+def _is_reason(error: Any) -> bool:
     details = _details(error)
-    if _message(details) or _named(details, {}) or _number(details):
-        return error
-    beside = ("fail", "err", "message", "msg", "reason")
-    return {name: value for name, value in task.items() if name.lower().startswith(beside)}
+    return bool(_named(details, {}) or _number(details) or _words_of(error, details))
+
+
+def _words_of(error: Any, details: Mapping[str, Any]) -> str | None:
+    """Return the message of an error, or the first text of one of another form, or None."""
+    known = _message(details)
+    return known or (None if _is_fine(details) else _reason_in(error, _MAX_DEPTH))
 
 
 def typed_error(document: Any) -> dict[str, Any] | None:
@@ -185,7 +209,7 @@ def document_error(
     inner = _details(given)
     named = _named(inner, known) or _named({**plain, "type": None}, known)
     number = _error_number(inner) or _error_number(plain)
-    own_message = _message(inner) or (None if _is_fine(inner) else _reason_in(given, _MAX_DEPTH))
+    own_message = _words_of(given, inner)
     message = own_message or _message(plain)
     stated = named or number or own_message or _usual(message)
     answered = status >= _MIN_ERROR_NUMBER and message
@@ -261,11 +285,13 @@ def _is_fine(details: Mapping[str, Any]) -> bool:
 
 def _reason_in(error: Any, depth: int) -> str | None:
     """Return the first text in an error of another form, with its place: `prompt: too long`."""
+    if isinstance(error, str) and depth and (inner := parse_embedded(error)) is not None:
+        error = inner
     if isinstance(error, str):
         return error if error.strip().lower() not in _FINE else None
     places: Iterable[tuple[str, Any]] = ()
     if depth and isinstance(error, dict):
-        places = error.items()
+        places = ((n, v) for n, v in error.items() if plain_name(n) not in _NAMES_OF_CODES)
     elif depth and isinstance(error, list):
         places = (("", inner) for inner in error)
     for name, inner in places:
@@ -279,7 +305,7 @@ def _named(details: Mapping[str, Any], known: Codes) -> str | None:
     """Return the code in words: a documented one if there is one."""
     names = (*_CODE_NAMES, "type")
     codes = [code for name in names if name in details and (code := provider_code(details[name]))]
-    own = [code for code in codes if code in known]
+    own = [code for code in (*codes, _message(details)) if code in known]
     named = own or [c for c in codes if c.strip().lower() not in _FINE and not _is_number(c)]
     return named[0] if named else None
 

@@ -5,10 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.jobs.model import ErrorCode
-from orchestrator.providers.errors import by_status, document_error, failure, thin_success
+from orchestrator.jsonio import dump
+from orchestrator.providers.errors import (
+    by_status,
+    document_error,
+    failure,
+    reason_of,
+    thin_success,
+)
 from tests.support.cases import for_each
 
 CREDITS, POLICY = ErrorCode.INSUFFICIENT_CREDITS, ErrorCode.CONTENT_POLICY
+GENERATION = ErrorCode.GENERATION_FAILED
 RATE, TASKS, KEY = ErrorCode.RATE_LIMITED, ErrorCode.TASK_LIMIT, ErrorCode.AUTHENTICATION
 
 STATUSES = (200, 400, 403, 404, 429, 500, 502)
@@ -126,6 +134,9 @@ def test_anything_else_in_a_200_is_none() -> None:
         {"code": True},
         {"error": {"code": 0, "message": "success"}},
         {"error": {"code": 0, "request_id": "x"}},
+        {"error": "{}"},
+        {"error": '{"code": 0}'},
+        {"error": '{"errors": {"prompt": []}}'},
         {"error": {"code": None, "message": None, "request_id": "x"}},
         {"error": {"request_id": 7, "more": [None, "", {"ok": "ok"}]}},
         {"success": True},
@@ -164,3 +175,21 @@ def test_a_thin_success_may_pass_unless_the_provider_says_no() -> None:
         ("Content policy violation", False),
     ):
         assert thin_success(reason, known).retryable is retryable
+
+
+def test_a_failed_task_keeps_its_reason_wherever_it_stands() -> None:
+    known = {"SLOW": (ErrorCode.TIMEOUT, True)}
+    policy = "Content policy violation"
+    for task, code, message in (
+        ({"metadata": {"error": {"message": policy}}}, POLICY, policy),
+        ({"results": [{"url": None}, {"error": policy}]}, POLICY, policy),
+        ({"resultJson": dump({"urls": [], "reason": policy}).decode()}, POLICY, policy),
+        ({"error": {"message": {"text": policy}}}, POLICY, f"message: text: {policy}"),
+        ({"error": {"code": "x", "prompt": ["too long"]}}, GENERATION, "prompt: too long"),
+        ({"error": "SLOW"}, ErrorCode.TIMEOUT, "SLOW"),
+        ({"input": {"message": policy}, "param": f'{{"error": "{policy}"}}'}, GENERATION, "none"),
+        ({"error": {"code": 0}, "message": "ok"}, GENERATION, "none"),
+        ({"error": {"code": "x"}}, GENERATION, "none"),
+    ):
+        error = failure(reason_of(task, task.get("error")), known, "none")
+        assert (error.code, error.message) == (code, message), task
