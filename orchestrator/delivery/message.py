@@ -28,20 +28,21 @@ class Message:
 def message(job: Job, base_url: str | None) -> Message:
     """Return the message about a job's outcome, in the form that Standard Webhooks recommends.
 
-    A job that notifies its late result has another type and message id.
+    A job that notifies its late result has another type and message id. So has each further one.
 
     Args:
         job: a terminal job.
         base_url: our API's address, for the images' links.
     """
     late = job.notifies_late_result
+    suffix = ("_late" if job.late_results < 2 else f"_late{job.late_results}") if late else ""
     kind = "job.late_result" if late else f"job.{job.status}"
     content = {
         "type": kind,
         "timestamp": rfc3339(job.updated_at if late else job.settled_at),
         "data": job_view(job, base_url),
     }
-    return Message(f"msg_{job.id}{'_late' if late else ''}", kind, content)
+    return Message(f"msg_{job.id}{suffix}", kind, content)
 
 
 def batch_message(batch: Batch) -> Message:

@@ -319,6 +319,8 @@ class Job:
     images: tuple[Image, ...] = ()
     #: Images of a success that came after the outcome. They are numbered after `images`.
     late_images: tuple[Image, ...] = ()
+    #: The attempts that made them.
+    late_results: int = 0
     error: JobError | None = None
     #: Set while, or because, the provider's answers point to a failure.
     pending_failure: PendingFailure | None = None

@@ -113,6 +113,7 @@ def _job(job_id: str, fields: Mapping[str, str]) -> Job:
         resubmitted=int(fields.get("resubmitted", 0)),
         images=read_images(job_id, fields.get("images")),
         late_images=read_images(job_id, fields.get("late_images")),
+        late_results=sum(f"late.{n}" in fields for n in range(1, int(fields["attempt"]) + 1)),
         error=_error(_load(fields, "error")),
         pending_failure=_pending_failure(_load(fields, "pending_failure")),
         refusal=_error(_load(fields, "refusal")),

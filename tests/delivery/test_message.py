@@ -13,6 +13,7 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from orchestrator.delivery.message import message
+from orchestrator.jobs.model import Image, Outcome, SettledBy
 from orchestrator.jobs.views import job_view
 from orchestrator.jsonio import dump, parse
 from orchestrator.security import standard_webhooks
@@ -49,6 +50,21 @@ def test_a_late_result_has_its_own_type_and_id(harness: Harness) -> None:
 
     assert (made.id, made.type) == (f"msg_{job_id}_late", "job.late_result")
     assert made.content["type"] == "job.late_result"
+
+
+def test_a_second_late_result_is_another_message(harness: Harness) -> None:
+    """A receiver that knows the id of the first one would ignore its images otherwise."""
+    lease, now = job_states.resubmitted(harness, **STREAM), harness.clock.now
+    job_id = lease.job.id
+    harness.ledger.settle(lease, job_states.failure(), SettledBy.SUBMIT, now=now)
+    told = []
+    for number in (1, 2):
+        made = Outcome.succeeded((Image(f"https://cdn.example.com/{number}.png"),))
+        harness.ledger.settle_attempt(job_id, number, f"task-{number}", made, now=now)
+        late = replace(harness.job(job_id), notifies_late_result=True)
+        told.append((message(late, PUBLIC_URL).id, len(late.late_images)))
+
+    assert told == [(f"msg_{job_id}_late", 1), (f"msg_{job_id}_late2", 2)]
 
 
 def test_a_message_has_the_job_as_the_api_shows_it_and_the_time_of_its_outcome(

@@ -354,7 +354,8 @@ class Book(FollowUpBook):
     def _late(self, entry: JobEntry, attempt: int, outcome: Outcome, now: int) -> Result:
         """Keep the images of a success that came after the outcome."""
         entry.late.add(attempt)
-        entry.change(late_images=(*entry.job.late_images, *outcome.images), updated_at=now)
+        late_images = (*entry.job.late_images, *outcome.images)
+        entry.change(late_images=late_images, late_results=len(entry.late), updated_at=now)
         entry.events.append("late_result")
         self.ever["late_result"] += 1
         self.follow_late(entry, outcome, now)
