@@ -350,6 +350,9 @@ def _show(runtime: Runtime, job: Job, *, events: bool = True) -> None:
     if view.get("waiting_for"):
         until = f" until {view['next_attempt_at']}" if view["next_attempt_at"] else ""
         out.print(f"  waits for {view['waiting_for']}{until}", markup=False)
+    for name in ("retry_of", "retried_as"):
+        if view[name]:
+            out.print(f"  {name.replace('_', ' ')} {view[name]}", markup=False)
     for image in [*view["images"], *view["late_images"]]:
         out.print(f"  image  {_image(image, view['archive'])}")
     if job.error:

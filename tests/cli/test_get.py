@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 
 from orchestrator.cli import main
 from orchestrator.enqueue import CELERY_SCOPE, create_job
+from tests.support import job_states
 from tests.support.cases import for_each
 from tests.support.fakes import Harness, use_runtime
 
@@ -57,3 +58,12 @@ def test_bad_input_is_one_clear_line(words: list[str], problem: str) -> None:
     assert done.exit_code != 0
     assert isinstance(done.exception, SystemExit)
     assert problem in done.output
+
+
+def test_a_retry_and_its_job_name_each_other(harness: Harness) -> None:
+    old = job_states.refused(harness)
+    new = json.loads(CliRunner().invoke(main, ["retry", old, "--json"]).output)
+
+    assert new["retry_of"] == old
+    assert f"retry of {old}" in get(new["id"]).output
+    assert f"retried as {new['id']}" in get(old).output

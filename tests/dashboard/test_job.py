@@ -202,6 +202,9 @@ def test_a_retry_that_may_be_paid_twice_needs_consent(harness: Harness, visit: V
     assert f"This new job retries {job_id}" in page
     old = visit.text(f"/jobs/{job_id}")
     assert "Retried as" in old
+    new = harness.job(job_id).retried_as
+    assert "Retry of" in (newer := visit.text(f"/jobs/{new}"))
+    assert f'href="/jobs/{job_id}"' in newer
     assert "Retry this job" not in old
     assert "was retried before" in visit.acted(f"/jobs/{job_id}/retry", risk="1")
     assert "will reach its outcome" in visit.acted(f"/jobs/{harness.enqueue()}/retry")
