@@ -24,7 +24,7 @@ from xdist.workermanage import WorkerController
 
 from orchestrator import log
 from orchestrator.cli.embedded_redis import embedded_redis
-from orchestrator.ledger import Ledger
+from orchestrator.ledger import Ledger, identifiers
 from orchestrator.providers import BUILT_IN
 from orchestrator.runtime import default_runtime
 from orchestrator.step_loop import StepLoop
@@ -34,6 +34,7 @@ from tests.support.fakes import (
     Clock,
     FakeProvider,
     Harness,
+    Ids,
     Nudges,
     environment,
     runtime,
@@ -278,6 +279,7 @@ def start(
     def begin(**variables: str | None) -> Harness:
         settings = environment(monkeypatch, fake_provider.url, **variables)
         client, clock, chance = empty_redis(), Clock(), Chance()
+        monkeypatch.setattr(identifiers, "ULID", Ids(clock))
         nudges = Nudges()
         ledger = Ledger(lambda: client)
         made = runtime(settings, ledger, nudges, clock=clock, random=chance)

@@ -121,9 +121,9 @@ def _parsed(data: bytes) -> dict[str, Any]:
 
 
 def refuse_unknown_parameters(app: Flask, paths: Mapping[str, Any]) -> None:
-    """Refuse query parameters that the OpenAPI document does not name.
+    """Refuse query parameters that the OpenAPI document does not name, and repeated ones.
 
-    A misspelled filter would otherwise give the jobs of all.
+    A misspelled filter would otherwise give the jobs of all, and only one of two would count.
 
     Args:
         app: the application.
@@ -151,6 +151,9 @@ def refuse_unknown_parameters(app: Flask, paths: Mapping[str, Any]) -> None:
             raise InvalidRequest(
                 *(Violation(n, request.args[n], KnownFields(names)) for n in unknown)
             )
+        repeated = [(n, values[-1]) for n, values in request.args.lists() if len(values) > 1]
+        if repeated:
+            raise InvalidRequest(*(Violation(n, value, "given once") for n, value in repeated))
 
 
 def _is_known(name: str, names: Collection[str]) -> bool:

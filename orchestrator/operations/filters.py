@@ -14,6 +14,7 @@ from orchestrator.history.query import any_id, key_terms
 from orchestrator.jobs.model import ErrorCode, FollowUpStatus, Status
 from orchestrator.jobs.tenant import tenant_name
 from orchestrator.jobs.validation import InvalidRequest, KnownFields, OneOfNames, Violation
+from orchestrator.jsonio import rfc3339
 from orchestrator.ledger.identifiers import is_job_id
 from orchestrator.operations.stats import RISK_HOURS
 from orchestrator.runtime import Runtime
@@ -210,8 +211,10 @@ class _Reader:
         try:
             if not TIME.fullmatch(value):
                 raise ValueError
-            moment = datetime.fromisoformat(value)
+            moment = datetime.fromisoformat(value.upper())
             known = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-            self._rest[field] = round(known.timestamp() * 1000)
+            time = round(known.timestamp() * 1000)
+            rfc3339(time)  # it can be shown: its year in UTC has four digits
+            self._rest[field] = time
         except (TypeError, ValueError, OverflowError):
             self.violations.append(Violation(name, value, _TIMES))

@@ -114,7 +114,13 @@ REFUSED = {
     ),
     "error": (["", "policy"], "one of "),
     "created_after": (["", "yesterday", "2026-13-01", "1" * 50], "a time such as"),
-    "created_before": (["now"], "a time such as"),
+    "created_before": (
+        [
+            *("now", "0001-01-01T00:00:00+12:00", "9999-12-31T23:59:59-12:00"),
+            "9999-12-31T23:59:59.9999999Z",
+        ],
+        "a time such as",
+    ),
     "unconfirmed": (["", "yes"], "true or false"),
     "at_risk": (["2"], "true or false"),
     "task_id": (["", "x" * 1001], "1 to 1000 characters"),
@@ -135,6 +141,30 @@ def test_an_unknown_parameter_is_refused_by_name_everywhere(api: Api) -> None:
         assert response.json is not None
         assert [error["field"] for error in response.json["errors"]] == ["statsu"]
     assert "did you mean status?" in api.get("/v1/jobs?statsu=failed").text
+
+
+def test_a_repeated_parameter_is_refused_by_name_everywhere(api: Api) -> None:
+    job_id = api.created()
+    for path, name, values in (
+        ("/v1/jobs", "limit", ("1", "2")),
+        ("/v1/jobs", "status", ("queued", "failed")),
+        ("/v1/jobs", "tenant", ("tests", "shop")),
+        (f"/v1/jobs/{job_id}", "wait", ("0", "0")),
+        ("/v1/reports/usage", "by", ("day", "tenant")),
+    ):
+        response = api.get(path, query_string={name: list(values)})
+
+        assert response.status_code == 422, path
+        assert response.json is not None
+        [error] = response.json["errors"]
+        assert (error["field"], error["allowed"]) == (name, "given once")
+
+
+def test_a_time_may_be_written_in_every_form_of_rfc_3339(api: Api) -> None:
+    job_id = api.created()
+    for time in ("2026-11-30T00:53:20Z", "2026-11-30t00:53:20.000z", "2026-11-30 01:53:20+01:00"):
+        assert ids(api, created_after=time) == [job_id], time
+        assert ids(api, created_before=time) == [], time
 
 
 def test_an_odd_query_is_refused_by_name(api: Api) -> None:

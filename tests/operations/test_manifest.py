@@ -99,6 +99,8 @@ def test_a_manifest_has_every_fact_of_its_job(harness: Harness) -> None:
         "status": "succeeded",
         "tenant": TENANT,
         "batch": None,
+        "retry_of": None,
+        "retried_as": None,
         "provider": "evolink",
         "model": "nano-banana-2-lite",
         "request": {"prompt": "A red cube", "aspect_ratio": "16:9"},

@@ -16,6 +16,7 @@ import fakeredis
 import orjson
 import pytest
 from redis import Redis
+from ulid import ULID
 
 from orchestrator.enqueue import create_job
 from orchestrator.host_limiter import HostLimiter
@@ -157,6 +158,22 @@ class Clock:
 
     def forward(self, seconds: float) -> None:
         self.now += int(seconds * 1000)
+
+
+class Ids:
+    """Makes ULIDs in the order of their creation, with the time of a test's clock.
+
+    With the time of the machine, a test would depend on the day on which it runs.
+    """
+
+    def __init__(self, clock: Callable[[], int]) -> None:
+        self._clock, self._last = clock, 0
+
+    def __call__(self) -> ULID:
+        self._last = max(self._last + 1, self._clock())
+        return ULID.from_timestamp(self._last)
+
+    from_timestamp = staticmethod(ULID.from_timestamp)
 
 
 @dataclass
