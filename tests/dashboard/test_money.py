@@ -11,7 +11,7 @@ from tests.dashboard.site import SHOP, STUDIO, Site
 
 
 def test_the_page_and_the_file_agree_with_the_report(page: Page, site: Site) -> None:
-    report = site.call("GET", "/v1/reports/usage?by=tenant&by=provider&by=day")
+    report = site.call("GET", "/v1/reports/usage?by=tenant,provider,day")
     charged: dict[str, float] = {}
     for row in report["rows"]:
         if row["unit"]:
