@@ -17,7 +17,7 @@ local now, request, deadline, fingerprint = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local lifetime, notifies, provider, tenant, searchable = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[15]
 local max_open, interval, burst = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
 local cost, unit, budget, fallback = tonumber(ARGV[12]), ARGV[13], tonumber(ARGV[14]), ARGV[16]
-local trace, batch, configured = ARGV[17], ARGV[18], ARGV[19]
+local trace, batch, configured, retry_of = ARGV[17], ARGV[18], ARGV[19], ARGV[20]
 
 job = {provider = provider, tenant = tenant, fallback = fallback ~= '' and fallback, moves = false,
   created = now, format = FORMAT}
@@ -46,7 +46,7 @@ end
 store({'status', 'queued', 'request', request, 'provider', provider, 'tenant', tenant,
   'attempt', '0', 'created', now, 'updated', now, 'deadline', deadline, 'format', FORMAT},
   {key = searchable, notify = notifies, fallback = fallback, trace = trace, batch = batch,
-    retry_of = ARGV[20]})
+    retry_of = retry_of})
 join_batch(batch)
 count('queued')
 count(tenant .. ' open')
