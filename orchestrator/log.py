@@ -153,9 +153,13 @@ class RateLimitedLog:
 
     def _flush_soon(self) -> None:
         if self._timer is None:
-            self._timer = threading.Timer(1.0, self.flush)
-            self._timer.daemon = True
-            self._timer.start()
+            timer = threading.Timer(1.0, self.flush)
+            timer.daemon = True
+            try:
+                timer.start()
+            except RuntimeError:
+                return  # there are too many threads; the next event tries again
+            self._timer = timer
             atexit.unregister(self.flush)
             atexit.register(self.flush)
 

@@ -21,6 +21,7 @@ from kombu import Connection, Producer, Queue
 from kombu.exceptions import OperationalError
 
 from orchestrator import log, tracing
+from orchestrator.background import TOO_MANY_THREADS, start_thread
 from orchestrator.forks import renew_in_children
 from orchestrator.jobs.model import Step
 from orchestrator.servers.broker_server import BrokerServer
@@ -123,10 +124,19 @@ class Nudger:
             if trace := tracing.context():
                 self._traces.update(dict.fromkeys(job_ids, trace))
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="nudger", daemon=True)
-                self._thread.start()
-                atexit.register(self.close)
+                self._begin()
             self._changed.notify()
+
+    def _begin(self) -> None:
+        """Start the thread. Without it, the nudges are dropped."""
+        self._thread = start_thread(self._run, "nudger")
+        if self._thread is not None:
+            atexit.register(self.close)
+            return
+        for step, jobs in self._waiting.items():
+            log.get().warning("nudge_dropped", step=step, jobs=len(jobs), reason=TOO_MANY_THREADS)
+        self._waiting.clear()
+        self._traces.clear()
 
     def nudge_steps(self, job_id: str, steps: Sequence[Step]) -> None:
         """Ask workers to do each of these follow-ups of a job soon."""

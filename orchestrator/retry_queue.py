@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 
 from orchestrator import log
+from orchestrator.background import start_thread
 from orchestrator.backoff import back_off
 from orchestrator.forks import renew_in_children
 
@@ -42,17 +43,22 @@ class RetryQueue:
         """
         with self._lock:
             self._actions[name] = (action, until_not)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="retry-queue", daemon=True)
-                self._thread.start()
+            self._begin()
 
     def drain(self, seconds: float) -> list[str]:
         """Wait until no action is left, at most `seconds`. Return the names of those left."""
-        thread = self._thread
+        with self._lock:
+            self._begin()
+            thread = self._thread
         if thread is not None:
             thread.join(seconds)
         with self._lock:
             return list(self._actions)
+
+    def _begin(self) -> None:
+        """Start the thread, if there are actions and it does not run."""
+        if self._actions and self._thread is None:
+            self._thread = start_thread(self._run, "retry-queue")
 
     def _run(self) -> None:
         tries, tick = 0, threading.Event()
@@ -67,7 +73,8 @@ class RetryQueue:
     def _round(self) -> bool:
         """Call the actions in order, until one has to be repeated. Return whether one ended."""
         ended = False
-        for name, (action, until_not) in list(self._actions.items()):
+        for name, added in list(self._actions.items()):
+            action, until_not = added
             try:
                 action()
             except until_not:
@@ -75,6 +82,7 @@ class RetryQueue:
             except Exception:
                 log.get().exception("action_failed", action=name)
             with self._lock:
-                self._actions.pop(name, None)
+                if self._actions.get(name) is added:  # it was not replaced meanwhile
+                    del self._actions[name]
             ended = True
         return ended

@@ -75,3 +75,21 @@ def test_the_thread_ends_with_the_last_action_and_starts_with_the_next() -> None
 
     assert done == [0, 1, 2]
     assert "retry-queue" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_an_action_that_is_replaced_while_it_runs_is_not_lost() -> None:
+    queue, running, go_on = RetryQueue(), threading.Event(), threading.Event()
+    done: list[str] = []
+
+    def first() -> None:
+        running.set()
+        assert go_on.wait(WAIT_SECONDS)
+        done.append("first")
+
+    queue.add("job_1.1", first, until_not=Away)
+    assert running.wait(WAIT_SECONDS)
+    queue.add("job_1.1", lambda: done.append("second"), until_not=Away)
+    go_on.set()
+
+    assert queue.drain(WAIT_SECONDS) == []
+    assert done == ["first", "second"]

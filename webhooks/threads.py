@@ -7,12 +7,13 @@ that have ended. A thread starts when all others are in use.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, TypeVar
+
+from orchestrator.background import TOO_MANY_THREADS, start_thread
 
 T = TypeVar("T")
 
@@ -42,12 +43,17 @@ class Threads:
         return self._calls.qsize()
 
     async def run(self, call: Callable[..., T], *arguments: Any) -> T:
-        """Make a call in a thread. Return its result, or raise its error."""
+        """Make a call in a thread. Return its result, or raise its error.
+
+        Raises:
+            RuntimeError: there is no thread, and none can be started now.
+        """
         future: asyncio.Future[T] = self._loop.create_future()
+        if self._started < min(self._running + 1, self._number):
+            self._started += start_thread(self._work, "request") is not None
+        if not self._started:
+            raise RuntimeError(TOO_MANY_THREADS)
         self._running += 1
-        if self._started < min(self._running, self._number):
-            self._started += 1
-            threading.Thread(target=self._work, name="request", daemon=True).start()
         self._calls.put((future, call, arguments))
         try:
             return await future

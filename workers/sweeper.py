@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 
 from orchestrator import log
+from orchestrator.background import start_thread
 from orchestrator.ledger import LedgerUnavailable
 
 #: The shortest time from the end of a sweep to the next one. Seconds.
@@ -61,8 +62,7 @@ class Sweeper:
         with self._changed:
             self._wanted.add(name)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
+                self._thread = start_thread(self._run, self._name)
             self._changed.notify()
 
     def _run(self) -> None:

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotInTime
+from functools import partial
 from time import monotonic
 
 from flask import Blueprint, Response, request
@@ -27,6 +28,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from orchestrator import log
+from orchestrator.background import TOO_MANY_THREADS, start_thread
 from orchestrator.forks import renew_in_children
 from orchestrator.metrics import DEFINITIONS, Definition, Kind, Series, Source, Sums
 from orchestrator.metrics import definitions as metrics
@@ -70,7 +72,8 @@ class SourceReader:
             fresh = monotonic() - self._read_at < CACHE_SECONDS
             if future is None or (future.done() and not fresh):
                 self._future = future = Future()
-                threading.Thread(target=self._run, args=(future,), daemon=True).start()
+                if start_thread(partial(self._run, future), f"metrics of {self._source}") is None:
+                    future.set_exception(RuntimeError(TOO_MANY_THREADS))
             return future
 
     def values(self, until: float) -> Sums | None:

@@ -12,6 +12,7 @@ from typing import Any
 from redis import Redis
 
 from orchestrator import log
+from orchestrator.background import start_thread
 from orchestrator.forks import renew_in_children
 from orchestrator.ledger.connection import listener
 from orchestrator.ledger.refusals import LedgerMisconfigured, LedgerUnavailable
@@ -62,8 +63,7 @@ class Subscription:
         with self._lock:
             self._wanted[channel] += 1
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="subscription", daemon=True)
-                self._thread.start()
+                self._thread = start_thread(self._run, "subscription")
         self._work.set()
 
     def remove(self, channel: str) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from orchestrator import log
+from orchestrator.background import start_thread
 from orchestrator.forks import renew_in_children
 from orchestrator.metrics.definitions import Definition
 from orchestrator.metrics.sums import Sums
@@ -97,9 +98,9 @@ class Timings:
             return
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="timings", daemon=True)
-                self._thread.start()
-                atexit.register(self.flush)
+                self._thread = start_thread(self._run, "timings")
+                if self._thread is not None:
+                    atexit.register(self.flush)
 
     def _run(self) -> None:
         tick = threading.Event()
