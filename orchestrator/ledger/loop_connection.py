@@ -65,6 +65,10 @@ class LoopConnection:
                 opening.add_done_callback(self._opened)
         return self._open is not None
 
+    def close(self) -> None:
+        """Close the connection. The next use begins to open another one."""
+        self._fail(RedisConnectionError("it leads to an old master"))
+
     def _may_open(self) -> None:
         self._opening = False
 

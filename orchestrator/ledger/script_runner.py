@@ -9,7 +9,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from orchestrator.forks import renew_in_children
@@ -60,6 +60,8 @@ class ScriptRunner:
         if isinstance(answer, RedisTimeoutError):
             raise self._clients.timed_out()
         if isinstance(answer, Exception):
+            if _is_of_another_server(answer):
+                connection.close()
             return self._trips.do((script, keys, args))
         return answer  # type: ignore[no-any-return]
 
@@ -87,6 +89,15 @@ class ScriptRunner:
                 return [error] * len(calls)
             return [meaning(each) or error if _is_away(each) else each for each in answers]
         return answers
+
+
+def _is_of_another_server(answer: Exception) -> bool:
+    """Return whether a refusal comes from an old master, which is a replica since a failover.
+
+    The clients may have connected anew since then. So they would notice nothing.
+    """
+    refusal = meaning(ResponseError(str(answer)))
+    return refusal is not None and refusal.code == "READONLY"
 
 
 def _is_away(answer: Any) -> bool:

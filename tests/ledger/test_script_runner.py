@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from hashlib import sha1
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +14,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
+from orchestrator import step_loop
 from orchestrator.cli.embedded_redis import embedded_redis
 from orchestrator.jobs.model import Step
 from orchestrator.ledger import Lease, Ledger, LedgerUnavailable
@@ -37,6 +39,11 @@ def script(source: str) -> Script:
 ECHO = script("return {ARGV[1]}")
 WRONG = script("return redis.call('LLEN', KEYS[1])")
 FULL = script("return redis.error_reply('OOM command not allowed')")
+REFUSING = script(
+    "if redis.call('EXISTS', KEYS[1]) == 1 then"
+    " return redis.error_reply('READONLY You can not write against a read only replica.') end"
+    " return {ARGV[1]}"
+)
 
 
 class Counted:
@@ -112,6 +119,27 @@ def test_a_client_does_what_an_open_connection_cannot(
         if client["name"] == "killed":
             redis.client_kill_filter(_id=client["id"])
     assert run_all(steps, runner, 3, ECHO) == [["0"], ["1"], ["2"]]
+
+
+def test_a_connection_to_an_old_master_is_replaced_though_the_clients_have_a_new_one(
+    steps: StepLoop, redis: Redis, redis_url: str, empty_redis: Callable[[], Redis]
+) -> None:
+    """Two databases stand for two servers. The first one refuses, as a replica does."""
+    new = empty_redis().connection_pool.connection_kwargs["db"]
+    urls = [redis_url]
+    runner = ScriptRunner(Clients(lambda: connect(RedisServer.parse(urls[-1]))))
+    until_open(steps, runner)
+    redis.set("key", "of the old master")
+    redis.script_load(REFUSING.source)
+    urls.append(f"{redis_url.rpartition('/')[0]}/{new}")
+
+    assert run_all(steps, runner, 3, REFUSING) == [["0"], ["1"], ["2"]]
+
+    def run_on_own_connection() -> Any:
+        command = ("EVALSHA", REFUSING.sha, 1, "key", "3")
+        return step_loop.wait_for(open_connection(runner).run(command))
+
+    assert begin(steps, run_on_own_connection).result(LIMIT) == ["3"]
 
 
 def test_a_redis_that_does_not_answer_an_open_connection_is_away(
