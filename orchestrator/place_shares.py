@@ -144,10 +144,13 @@ class PlaceShares:
         self._used += 1
 
     def _begin_next(self) -> None:
-        """Give the free place to a step that waits, of every host in turn."""
+        """Give the free place to a step that waits, of every host in turn.
+
+        A tenant that holds its share does not delay the others at the same host.
+        """
         for place, turns in self._turns.items():
-            turn = turns[0]
-            if self._busy(turn.holders) is None:
+            turn = next((each for each in turns if self._busy(each.holders) is None), None)
+            if turn is not None:
                 self._turns.move_to_end(place)
                 self._leave(turn)
                 self._begin(turn.holders)

@@ -228,6 +228,21 @@ def test_a_place_of_one_host_goes_to_a_step_that_may_use_it(begin_waiting: Begin
     shares.free(*CALL)
 
 
+def test_a_tenant_with_its_share_of_places_delays_no_other_at_a_host(begin_waiting: Begin) -> None:
+    shares = PlaceShares(10, slots_per_host=1, max_wait=60)
+    assert held(shares, [("full", f"hooks.other{n}.com") for n in range(8)]) == 8
+    held(shares, [("third", CALL[1])])
+    full, waiting = begin_waiting(shares, ("full", CALL[1])), begin_waiting(shares)
+
+    shares.free("third", CALL[1])
+
+    assert waiting.result(60) is None
+    assert not full.done()
+    shares.free("full", "hooks.other0.com")
+    shares.free(*CALL)
+    assert full.result(60) is None
+
+
 def test_a_step_whose_turn_comes_late_does_not_wait() -> None:
     timer = Timer()
     shares = PlaceShares(PLACES, slots_per_host=4, max_wait=3600, timer=timer)
