@@ -12,6 +12,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from orchestrator import log
+from orchestrator.background import start_thread
 from orchestrator.callbacks.address import CallbackAddress
 from orchestrator.callbacks.apply import (
     UnreadableCallback,
@@ -20,7 +21,7 @@ from orchestrator.callbacks.apply import (
     read_callback,
 )
 from orchestrator.callbacks.spool import BadEntry, Entry, Spool
-from orchestrator.ledger import LedgerUnavailable
+from orchestrator.ledger import LedgerUnavailable, UnreadableJob
 from orchestrator.metrics import definitions as metrics
 from orchestrator.metrics.labels import provider_label
 from orchestrator.runtime import Runtime
@@ -67,12 +68,12 @@ class SpoolDrainer:
         self._woken.set()
 
     def start(self) -> None:
-        """Start the thread, unless it runs."""
+        """Start the thread, unless it runs. The next entry tries again if it cannot start."""
         with self._starting:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="drainer", daemon=True)
-                self._thread.start()
-                atexit.register(self.close)
+                self._thread = start_thread(self._run, "drainer")
+                if self._thread is not None:
+                    atexit.register(self.close)
 
     def close(self) -> None:
         """Stop after the current entry."""
@@ -133,9 +134,10 @@ class SpoolDrainer:
             return False
         try:
             self._record(entry)
-        except LedgerUnavailable:
-            raise
         except Exception as error:
+            is_away = isinstance(error, LedgerUnavailable) and not isinstance(error, UnreadableJob)
+            if is_away:
+                raise
             self._log("spool_entry_failed", reason=f"{type(error).__name__}: {error}", file=name)
             return False
         self._spool.remove(name)

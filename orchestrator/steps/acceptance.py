@@ -18,6 +18,7 @@ from orchestrator.operations.cost import computed_cost
 from orchestrator.operations.inline_images import store_inline_images
 from orchestrator.providers.responses import Accepted
 from orchestrator.runtime import Runtime
+from orchestrator.step_loop import in_thread
 from orchestrator.steps import adapters
 from orchestrator.storage.storage import StorageError
 
@@ -63,8 +64,8 @@ def _hold(runtime: Runtime, job: Job, number: int, reply: Reply, accepted: Accep
     if spool:
         entry = Entry(provider, job.id, number, runtime.clock(), reply.body, reply.status)
         try:
-            name = spool.keep(entry)
-        except SpoolError as error:
+            name = in_thread(spool.keep, entry)
+        except (SpoolError, RuntimeError) as error:  # RuntimeError: there are too many threads
             log.get().error("acceptance_unspooled", job=job.id, reason=str(error))
     log.get().warning(
         "acceptance_held",

@@ -67,7 +67,10 @@ class Commits:
         """
         if not files:
             return
-        self._known.check_before_use()
+        if self._known.is_known:
+            self._known.check_before_use()
+        else:
+            run(self._known.check_before_use)
         self._commit(files, run, written)
         self._known.check_after_use()  # a disk may go meanwhile
         self._known.remember(files[-1][0])

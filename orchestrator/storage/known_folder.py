@@ -31,6 +31,11 @@ class KnownFolder:
         #: Device and number of the folder, and a name in it. None before the first use.
         self._known: tuple[tuple[int, int], str] | None = None
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the folder was used. Until then, a check may ask Redis."""
+        return self._known is not None
+
     def remember(self, path: str) -> None:
         """Remember the folder, after a file in it was found or stored."""
         status = self._status()

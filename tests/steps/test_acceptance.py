@@ -13,16 +13,22 @@ from orchestrator.callbacks.spool import Spool, SpoolError
 from orchestrator.enqueue import create_job
 from orchestrator.jobs.model import Status
 from orchestrator.jobs.uploads import ImageFile
-from orchestrator.ledger import Ledger, LedgerUnavailable, Result
+from orchestrator.ledger import Ledger, LedgerUnavailable, Result, keys
 from orchestrator.ledger.admission import CircuitState
+from orchestrator.step_loop import StepLoop, current_loop
 from orchestrator.steps.acceptance import record_spooled
 from orchestrator.steps.submit import submit
 from tests.jobs.test_uploads import PNG
 from tests.steps.test_submit import ACCEPTED, SLOW_DOWN, again, submitted
 from tests.support.fakes import Harness, answer
 from tests.support.providers import ACCEPTING_FILES, EXAMPLE_REQUESTS
+from tests.support.steps import begin
 
 WAIT_SECONDS = 60.0
+
+
+def raise_away(*_: object, **__: object) -> Result:
+    raise LedgerUnavailable("away")
 
 
 @pytest.fixture
@@ -94,6 +100,47 @@ def test_with_a_spool_an_acceptance_outlives_the_process(
     assert spool.waiting() == []
 
 
+def test_an_acceptance_of_a_job_that_cannot_be_read_delays_no_other(
+    start: Callable[..., Harness], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness = start(ORCHESTRATOR_SPOOL_DIR=str(tmp_path / "spool"))
+    monkeypatch.setattr(harness.runtime.retry_queue, "add", lambda *_, **__: None)
+    with monkeypatch.context() as away:
+        away.setattr(Ledger, "accepted", raise_away)
+        spoiled, good = (submitted(harness, "hiapi", ACCEPTED) for _ in range(2))
+    harness.redis.hset(keys.job(spoiled), "request", "{")
+    spool = Spool(tmp_path / "spool")
+
+    assert SpoolDrainer(harness.runtime, spool, record_spooled).drain() is True
+
+    assert harness.job(good).attempt.task_id == "task-1"
+    assert [spool.load(name).job_id for name in spool.waiting()] == [spoiled]
+
+
+def test_a_step_loop_does_not_wait_for_the_disk_of_the_spool(
+    start: Callable[..., Harness],
+    steps: StepLoop,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loops: list[object] = []
+
+    def keep(*_: object) -> str:
+        loops.append(current_loop())
+        raise SpoolError("full")
+
+    harness = start(ORCHESTRATOR_SPOOL_DIR=str(tmp_path / "spool"))
+    harness.provider.answers(ACCEPTED)
+    job_id = harness.enqueue("hiapi")
+    monkeypatch.setattr(harness.runtime.retry_queue, "add", lambda *_, **__: None)
+    monkeypatch.setattr(Ledger, "accepted", raise_away)
+    monkeypatch.setattr(Spool, "keep", keep)
+
+    begin(steps, submit, harness.runtime, job_id).result(WAIT_SECONDS)
+
+    assert loops == [None]
+
+
 def test_a_recorded_acceptance_leaves_the_spool(
     start: Callable[..., Harness], tmp_path: Path, outage: Callable[[str, int], None]
 ) -> None:
@@ -106,14 +153,16 @@ def test_a_recorded_acceptance_leaves_the_spool(
     assert Spool(tmp_path / "spool").waiting() == []
 
 
-def test_an_acceptance_is_recorded_although_the_spool_is_full(
+@pytest.mark.parametrize("error", [SpoolError("full"), RuntimeError("can't start new thread")])
+def test_an_acceptance_is_recorded_although_the_spool_cannot_take_it(
     start: Callable[..., Harness],
     tmp_path: Path,
     outage: Callable[[str, int], None],
     monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
 ) -> None:
     def full(*_: object) -> str:
-        raise SpoolError("full")
+        raise error
 
     harness = start(ORCHESTRATOR_SPOOL_DIR=str(tmp_path / "spool"))
     monkeypatch.setattr(Spool, "keep", full)

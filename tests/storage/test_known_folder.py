@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.step_loop import StepLoop
+from orchestrator.step_loop import StepLoop, current_loop
 from orchestrator.storage.storage import NoFolder, NotStored, Storage, StorageError
 from tests.support.steps import begin
 
@@ -108,6 +108,21 @@ def test_steps_that_share_syncs_notice_it_too(
         begin(steps, storage.put, OTHER, b"bytes", "image/png").result()
 
     assert not folder.exists()
+
+
+def test_a_step_loop_does_not_wait_while_it_is_asked_whether_the_folder_was_used(
+    steps: StepLoop, folder: Path
+) -> None:
+    loops: list[object] = []
+
+    def is_used() -> bool:
+        loops.append(current_loop())
+        return False
+
+    storage = Storage.from_url(folder.as_uri(), is_used)
+    begin(steps, storage.put, PATH, b"bytes", "image/png").result(60)
+
+    assert loops == [None]
 
 
 @pytest.mark.parametrize("known_by", ["put", "stream", "local_path"])
