@@ -41,7 +41,11 @@ def start_closing(is_held: Callable[[str], bool]) -> None:
 def _close_for_ever(is_held: Callable[[str], bool]) -> None:
     never = threading.Event()
     while not never.wait(CHECK_INTERVAL_SECONDS):
-        closed = close_silent(MAX_SILENCE_SECONDS, is_held)
+        try:
+            closed = close_silent(MAX_SILENCE_SECONDS, is_held)
+        except Exception as error:  # noqa: BLE001  # without the thread, none would be closed
+            log.get().error("connections_not_checked", reason=f"{type(error).__name__}: {error}")
+            continue
         if closed:
             reason = f"nothing was sent for {MAX_SILENCE_SECONDS:g} s"
             log.get().warning("connections_closed", number=closed, reason=reason)

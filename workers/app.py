@@ -242,6 +242,8 @@ def _prune() -> None:
         pruned = prune_now(default_runtime())
     except (LedgerUnavailable, StorageError) as error:
         log.get().warning("prune_failed", reason=str(error))
+    except Exception:  # noqa: BLE001  # the end of a thread is in no line of the log
+        log.get().exception("prune_crashed")
     else:
         log.get().info("prune_done", deleted=len(pruned))
 

@@ -72,6 +72,28 @@ def test_our_own_connections_to_others_are_left_alone() -> None:
         assert ours.recv(1) == b"y"
 
 
+def test_a_check_that_fails_is_not_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process may have no file left to list its files with."""
+    checks: list[str] = []
+
+    class End(BaseException):
+        """Ends the thread of the test."""
+
+    def check(*_: object) -> int:
+        checks.append("checked")
+        if len(checks) > 1:
+            raise End
+        raise OSError("Too many open files")
+
+    monkeypatch.setattr(idle_connections, "close_silent", check)
+    monkeypatch.setattr(idle_connections, "CHECK_INTERVAL_SECONDS", 0.001)
+
+    with pytest.raises(End):
+        idle_connections._close_for_ever(lambda _: False)
+
+    assert len(checks) == 2
+
+
 def pair(stack: ExitStack, server: socket.socket) -> tuple[socket.socket, socket.socket]:
     """Both ends of a new connection."""
     outer = stack.enter_context(socket.create_connection(server.getsockname()[:2]))

@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 
 import pytest
+import structlog
 from celery.app.trace import build_tracer
 from redis import Redis
 
@@ -169,6 +170,19 @@ def test_a_prune_runs_outside_the_message_loop(
 
     assert done.wait(60)
     assert names == ["prune"]
+
+
+def test_a_prune_that_breaks_off_says_so_in_the_log(
+    workers: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prune_now(_: object) -> list[str]:
+        raise KeyError("a fault of ours")
+
+    monkeypatch.setattr(workers, "prune_now", prune_now)
+    with structlog.testing.capture_logs() as logs:
+        workers._prune()
+
+    assert [(line["event"], line["log_level"]) for line in logs] == [("prune_crashed", "error")]
 
 
 def test_a_fresh_nudge_is_due_for_a_worker_whose_clock_is_behind(
