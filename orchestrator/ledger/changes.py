@@ -16,6 +16,7 @@ from redis import Redis
 
 from orchestrator.ledger import identifiers, keys
 from orchestrator.ledger.script import Call, load, run_all
+from orchestrator.ledger.spoiled import SPOILED, Command, owner_only, read_all
 
 #: How long a recorder has a shard after its last renewal. ms.
 RECORDER_LEASE_MS = 2000
@@ -128,7 +129,10 @@ class ChangeStreams:
             pipe.execute()
 
     def jobs(self, job_ids: Sequence[str]) -> Iterator[StoredJob]:
-        """Yield jobs as they are stored now. Forgotten jobs are left out."""
+        """Yield jobs as they are stored now. Forgotten jobs are left out.
+
+        A job that Redis cannot read has no field but its tenant.
+        """
         for first in range(0, len(job_ids), PAGE_JOBS):
             yield from self._jobs(job_ids[first : first + PAGE_JOBS])
 
@@ -145,16 +149,17 @@ class ChangeStreams:
 
     def _jobs(self, job_ids: Sequence[str]) -> Iterator[StoredJob]:
         with self._redis() as client:
-            with client.pipeline(transaction=False) as pipe:
-                for job_id in job_ids:
-                    pipe.lrange(keys.events(job_id), 0, -1)
-                    pipe.hgetall(keys.job(job_id))  # it knows what the lines leave out
-                answers: Any = pipe.execute()
-            stored = {
-                job_id: (fields, tuple(lines))
-                for job_id, lines, fields in zip(job_ids, answers[::2], answers[1::2], strict=True)
-                if fields
-            }
+            reads: list[Command] = []
+            for job_id in job_ids:
+                reads.append(("LRANGE", keys.events(job_id), 0, -1))
+                reads.append(("HGETALL", keys.job(job_id)))  # it knows what the lines leave out
+            answers = read_all(client, reads)
+            stored: dict[str, tuple[Mapping[str, str], tuple[str, ...]]] = {}
+            for job_id, lines, fields in zip(job_ids, answers[::2], answers[1::2], strict=True):
+                if lines is SPOILED or fields is SPOILED:
+                    stored[job_id] = owner_only(client, job_id), ()
+                elif fields:
+                    stored[job_id] = fields, tuple(lines)
             at_risk = _unconfirmed(
                 client, {job_id: fields for job_id, (fields, _) in stored.items()}
             )

@@ -37,11 +37,13 @@ from orchestrator.ledger.job_transitions import JobTransitions
 from orchestrator.ledger.outcomes import Outcomes
 from orchestrator.ledger.overview import Overview
 from orchestrator.ledger.processes import Processes
+from orchestrator.ledger.refusals import UnreadableJob
 from orchestrator.ledger.rejected_messages import RejectedMessages
 from orchestrator.ledger.repeats import RepeatedRequests
 from orchestrator.ledger.results import Created, Idempotency
 from orchestrator.ledger.script_runner import ScriptRunner
 from orchestrator.ledger.sessions import Sessions
+from orchestrator.ledger.spoiled import SPOILED, Command, read_all, read_fields
 from orchestrator.ledger.task_owners import TaskOwners
 from orchestrator.ledger.timeline import read_events
 from orchestrator.ledger.timings import TimingSums
@@ -153,18 +155,30 @@ class Ledger(JobTransitions):
         return self.uploads.create_with(job_id, upload, deadline_at - now, create)
 
     def get(self, job_id: str) -> Job | None:
-        """Return a job, or None. Text of another form than a job id is not sent to Redis."""
+        """Return a job, or None. Text of another form than a job id is not sent to Redis.
+
+        Raises:
+            UnreadableJob: this version cannot read it.
+        """
         if not identifiers.is_job_id(job_id):
             return None
-        fields = from_master(self._redis, lambda client: client.hgetall(keys.job(job_id)))
+        fields = from_master(self._redis, lambda client: read_fields(client, [job_id])[0])
         return codec.read_job(job_id, fields) if fields else None
 
     def events(self, job_id: str) -> list[Event]:
-        """Return the timeline of a job, oldest event first. It is empty for an unknown job."""
+        """Return the timeline of a job, oldest event first. It is empty for an unknown job.
+
+        Raises:
+            UnreadableJob: Redis cannot read it.
+        """
         if not identifiers.is_job_id(job_id):
             return []
-        with self._redis() as client, client.pipeline(transaction=False) as pipe:
-            pipe.lrange(keys.events(job_id), 0, -1)
-            pipe.hgetall(keys.job(job_id))  # it knows what the lines leave out
-            lines, fields = pipe.execute()
+        reads: list[Command] = [
+            ("LRANGE", keys.events(job_id), 0, -1),
+            ("HGETALL", keys.job(job_id)),  # it knows what the lines leave out
+        ]
+        with self._redis() as client:
+            lines, fields = read_all(client, reads)
+        if lines is SPOILED or fields is SPOILED:
+            raise UnreadableJob(job_id)
         return read_events(lines, fields)

@@ -20,6 +20,7 @@ from orchestrator.ledger.refusals import UnreadableJob
 from orchestrator.ledger.results import Result
 from orchestrator.ledger.script import load
 from orchestrator.ledger.snapshots import Snapshot, read_snapshots, unlisted_jobs
+from orchestrator.ledger.spoiled import SPOILED, read_all, read_fields
 from orchestrator.ledger.totals import COUNTED, Totals, of_tenants, read_totals
 
 #: Jobs that are read in one round trip.
@@ -172,11 +173,9 @@ class Overview:
         ids = list(dict.fromkeys(job_ids))
         jobs: dict[str, Job] = {}
         unreadable: list[UnreadableJob] = []
-        with self._redis() as client, client.pipeline(transaction=False) as pipe:
-            for job_id in ids:
-                pipe.hgetall(keys.job(job_id))
-            answers = pipe.execute()
-        for job_id, fields in zip(ids, answers, strict=True):
+        with self._redis() as client:
+            stored = read_fields(client, ids)
+        for job_id, fields in zip(ids, stored, strict=True):
             try:
                 jobs |= {job_id: codec.read_job(job_id, fields)} if fields else {}
             except UnreadableJob as error:
@@ -184,12 +183,14 @@ class Overview:
         return jobs, unreadable
 
     def with_status(self, job_ids: list[str], status: str) -> list[str]:
-        """Return those of the jobs that have a status. This is cheaper than reading the jobs."""
-        with self._redis() as client, client.pipeline(transaction=False) as pipe:
-            for job_id in job_ids:
-                pipe.hget(keys.job(job_id), "status")
-            statuses = zip(job_ids, pipe.execute(), strict=True)
-        return [job_id for job_id, known in statuses if known == status]
+        """Return those of the jobs that have a status. This is cheaper than reading the jobs.
+
+        A job that cannot be read is among them, so that a list can name it.
+        """
+        with self._redis() as client:
+            known = read_all(client, [("HGET", keys.job(job_id), "status") for job_id in job_ids])
+        statuses = zip(job_ids, known, strict=True)
+        return [job_id for job_id, its_status in statuses if its_status in (status, SPOILED)]
 
     def existing(self, job_ids: list[str]) -> set[str]:
         """Return those of the jobs that exist. They are not read."""

@@ -84,6 +84,10 @@ class ScriptRunner:
                 answers = run_together(client, calls)
                 if away := next(filter(_is_away, answers), None):
                     raise away  # so the next call connects anew
+        except UnicodeDecodeError as error:  # of one job that is not UTF-8
+            if len(calls) == 1:
+                return [error]
+            return [answer for call in calls for answer in self._answers([call])]
         except Exception as error:  # noqa: BLE001  # each step raises it
             if not answers:
                 return [error] * len(calls)

@@ -88,7 +88,7 @@ def _batches(job_ids: Iterator[str]) -> Iterator[list[str]]:
 
 def _add(runtime: Runtime, ids: list[str], writer: Writer) -> int:
     """Write the manifests of jobs that nobody else knows the end of. Return their number."""
-    in_ledger = runtime.ledger.overview.jobs(ids)
+    in_ledger = runtime.ledger.overview.existing(ids)
     with runtime.history.writing(writer) as batch:
         for shard in sorted({identifiers.shard_of(job_id) for job_id in ids}):
             batch.lock(shard)

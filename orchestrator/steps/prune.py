@@ -61,8 +61,12 @@ def prune(
 def _forgotten(runtime: Runtime, job_ids: list[str], before: int, *, dry_run: bool) -> list[str]:
     overview = runtime.ledger.overview
     if dry_run:
-        jobs = overview.jobs(job_ids).values()
-        return [j.id for j in jobs if j.done and j.settled_at is not None and j.settled_at < before]
+        jobs, _ = overview.readable_jobs(job_ids)
+        return [
+            j.id
+            for j in jobs.values()
+            if j.done and j.settled_at is not None and j.settled_at < before
+        ]
     results = {job_id: overview.forget(job_id, before=before) for job_id in job_ids}
     return [job_id for job_id, result in results.items() if result is Result.FORGOTTEN]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,7 +50,9 @@ def listed(api: Api, **query: str | int) -> tuple[list[str], list[str]]:
 
 
 @KINDS
-def test_a_list_shows_the_other_jobs_and_names_the_one(api: Api, fields: Mapping[str, str]) -> None:
+def test_a_list_shows_the_other_jobs_and_names_the_one(
+    api: Api, fields: Mapping[str, str | bytes]
+) -> None:
     older, bad, newer = (api.created() for _ in range(3))
     make_unreadable(api.harness, bad, fields)
 
@@ -61,7 +63,7 @@ def test_a_list_shows_the_other_jobs_and_names_the_one(api: Api, fields: Mapping
 
 
 @KINDS
-def test_its_own_answer_says_what_to_do(api: Api, fields: Mapping[str, str]) -> None:
+def test_its_own_answer_says_what_to_do(api: Api, fields: Mapping[str, str | bytes]) -> None:
     bad = api.created()
     make_unreadable(api.harness, bad, fields)
 
@@ -77,7 +79,7 @@ def test_its_own_answer_says_what_to_do(api: Api, fields: Mapping[str, str]) -> 
 
 
 @KINDS
-def test_another_tenant_does_not_learn_of_it(api: Api, fields: Mapping[str, str]) -> None:
+def test_another_tenant_does_not_learn_of_it(api: Api, fields: Mapping[str, str | bytes]) -> None:
     bad = api.created()
     make_unreadable(api.harness, bad, fields)
     other = api.with_key(OTHER_KEY)
@@ -99,7 +101,7 @@ def test_each_page_names_those_between_its_jobs(api: Api, monkeypatch: pytest.Mo
 
 @KINDS
 def test_a_change_that_is_not_recorded_yet_is_named(
-    recorded: tuple[Api, Recorder], fields: Mapping[str, str]
+    recorded: tuple[Api, Recorder], fields: Mapping[str, str | bytes]
 ) -> None:
     api, recorder = recorded
     older, bad = api.created(), api.created()
@@ -136,3 +138,20 @@ def test_the_figures_do_not_fail(api: Api) -> None:
     answer = api.as_admin().get("/v1/stats")
 
     assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize("key", [keys.job, keys.events])
+def test_a_key_of_another_type_hides_no_other_job(
+    recorded: tuple[Api, Recorder], key: Callable[[str], str]
+) -> None:
+    api, recorder = recorded
+    older, bad, newer = (api.created() for _ in range(3))
+    redis = api.harness.redis
+    redis.delete(key(bad))
+    redis.set(key(bad), "neither a job nor a timeline")
+
+    assert listed(api.as_admin()) == ([newer, older], [bad])
+    assert listed(api.as_admin(), status="queued") == ([newer, older], [bad])
+    recorder.record()
+    assert listed(api.as_admin()) == ([newer, older], [])
+    assert api.as_admin().get(f"/v1/jobs/{bad}/events").status_code == 503

@@ -37,6 +37,7 @@ def script(source: str) -> Script:
 
 
 ECHO = script("return {ARGV[1]}")
+SPOILED = script("return {'\\255'}")
 WRONG = script("return redis.call('LLEN', KEYS[1])")
 FULL = script("return redis.error_reply('OOM command not allowed')")
 REFUSING = script(
@@ -190,6 +191,20 @@ def test_the_fault_of_one_script_fails_its_own_step_only(
     first, second, third = begin(steps, begin_all).result(LIMIT)
 
     assert isinstance(second.exception(LIMIT), ResponseError)
+    assert first.result(LIMIT) == third.result(LIMIT) == ["1"]
+
+
+def test_an_answer_that_is_not_utf_8_fails_its_own_step_only(
+    steps: StepLoop, runner: ScriptRunner
+) -> None:
+    """The claims of the other jobs have run."""
+
+    def begin_all() -> list[Any]:
+        return [begin(steps, runner.run, each, ["key"], ["1"]) for each in (ECHO, SPOILED, ECHO)]
+
+    first, second, third = begin(steps, begin_all).result(LIMIT)
+
+    assert isinstance(second.exception(LIMIT), UnicodeDecodeError)
     assert first.result(LIMIT) == third.result(LIMIT) == ["1"]
 
 

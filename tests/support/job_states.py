@@ -98,16 +98,17 @@ def keyed(harness: Harness, key: str, *, scope: str, tenant: str) -> str:
 
 
 #: Stored fields that this version cannot read. Each makes a job unreadable.
-UNREADABLE_FIELDS = {
+UNREADABLE_FIELDS: dict[str, dict[str, str | bytes]] = {
     "a status of a newer version": {"status": "dreaming"},
     "a request of a newer version": {"request": '{"hologram": 1}'},
     "a newer format": {"format": str(FORMAT + 1)},
     "a damaged number": {"attempt": "x"},
     "a damaged list": {"images": "["},
+    "bytes that are not UTF-8": {"request": b"\xff"},
 }
 
 
-def make_unreadable(harness: Harness, job_id: str, fields: Mapping[str, str]) -> None:
+def make_unreadable(harness: Harness, job_id: str, fields: Mapping[str, str | bytes]) -> None:
     """Give a job fields that this version cannot read."""
     stored: dict[Any, Any] = dict(fields)
     harness.redis.hset(keys.job(job_id), mapping=stored)
