@@ -117,7 +117,7 @@ def stop(bulk_id: str, json_: bool) -> None:
     try:
         action = operations.stop(default_runtime(), bulk_id, actor=actor())
     except UnknownBulkAction as error:
-        raise click.ClickException(str(error)) from None
+        raise _unknown(error) from None
     _show(action, json_=json_)
 
 
@@ -174,7 +174,11 @@ def _find(runtime: Runtime, bulk_id: str) -> BulkAction:
     try:
         return operations.find(runtime, bulk_id)
     except UnknownBulkAction as error:
-        raise click.ClickException(str(error)) from None
+        raise _unknown(error) from None
+
+
+def _unknown(error: UnknownBulkAction) -> click.ClickException:
+    return click.ClickException(f"{error}; see: orchestrator bulk list")
 
 
 def _follow(runtime: Runtime, action: BulkAction, *, json_: bool) -> BulkAction:

@@ -9,7 +9,7 @@ import click
 
 from orchestrator.cli.output import as_json, console, line, lines, print_json, table
 from orchestrator.history.usage import DIMENSIONS
-from orchestrator.jobs.validation import InvalidRequest
+from orchestrator.jobs.validation import InvalidRequest, Violation
 from orchestrator.operations.usage import DEFAULT_DAYS, as_csv, usage_report
 from orchestrator.runtime import default_runtime
 
@@ -63,10 +63,7 @@ def report(by: str, csv_: bool, json_: bool, **chosen: str | None) -> None:
     try:
         figures = usage_report(default_runtime(), filters, [name for name in by.split(",") if name])
     except InvalidRequest as error:
-        options = {name: option for option, name in FILTERS.items()}
-        raise InvalidRequest(
-            *(replace(each, field=options.get(each.field, each.field)) for each in error.violations)
-        ) from None
+        raise InvalidRequest(*map(_of_option, error.violations)) from None
     if json_:
         print_json(figures)
     elif csv_:
@@ -75,6 +72,16 @@ def report(by: str, csv_: bool, json_: bool, **chosen: str | None) -> None:
         _show(figures)
     if "incomplete" in figures and not json_:
         line(f"incomplete: {figures['incomplete']}", err=True)
+
+
+def _of_option(violation: Violation) -> Violation:
+    """Return a violation with the names of the options."""
+    field, allowed = violation.field, violation.allowed
+    for option, name in FILTERS.items():
+        field = option if field == name else field
+        if type(allowed) is str:  # another one is a list of names
+            allowed = allowed.replace(name, option)
+    return replace(violation, field=field, allowed=allowed)
 
 
 def _show(figures: dict[str, Any]) -> None:

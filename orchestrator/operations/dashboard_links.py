@@ -34,6 +34,7 @@ def make(runtime: Runtime, tenant: str, *, lifetime_ms: int, actor: str) -> tupl
 
     Raises:
         InvalidRequest: the tenant or the lifetime is wrong, or there is no public URL.
+        LedgerUnavailable: Redis is away. There is no link that the audit trail does not have.
     """
     settings, owner = runtime.settings, tenant_name(tenant)
     if settings.public_url is None or not settings.secret_keys:
@@ -43,9 +44,12 @@ def make(runtime: Runtime, tenant: str, *, lifetime_ms: int, actor: str) -> tupl
         raise InvalidRequest(
             Violation("expires", f"{lifetime_ms // 1000}s", "a time span from 1s to 7d")
         )
-    expires_at = runtime.clock() + lifetime_ms
+    now = runtime.clock()
+    expires_at = now + lifetime_ms
+    runtime.ledger.audit.record(
+        now=now, actor=actor, action="dashboard_link", target=owner, expires_at=str(expires_at)
+    )
     signature = tokens.sign(settings.secret_keys[0], _PURPOSE, owner, expires_at)
-    runtime.audit(actor, "dashboard_link", owner, expires_at=str(expires_at))
     return f"{settings.public_url}/link?token={owner}~{expires_at}~{signature}", expires_at
 
 

@@ -87,6 +87,7 @@ def read_query(
     reader = _Reader(runtime, (*FILTERS, *also))
     for name, value in given:
         reader.read(name, value)
+    reader.check_times()
     if reader.violations:
         raise InvalidRequest(*reader.violations)
     return reader.query()
@@ -124,6 +125,13 @@ class _Reader:
         else:
             self._seen.add(name)
             self._read(name, value)
+
+    def check_times(self) -> None:
+        """Refuse times between which no job can be created."""
+        after, before = self._rest.get("after"), self._rest.get("before")
+        if after is not None and before is not None and after >= before:
+            allowed = f"earlier than created_before, which is {rfc3339(before)}"
+            self.violations.append(Violation("created_after", rfc3339(after), allowed))
 
     def query(self) -> Query:
         """Return the query of all filters."""

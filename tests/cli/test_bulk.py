@@ -157,5 +157,7 @@ def test_actions_are_listed_and_stopped(harness: Harness) -> None:
     assert first in run("list").output
     assert json.loads(run("list", "--tenant", "shop", "--json").output) == {"actions": []}
     assert len(json.loads(run("list", "--limit", "1", "--json").output)["actions"]) == 1
-    unknown = run("stop", "bulk_" + "0" * 26)
-    assert (unknown.exit_code, "bulk_0" in unknown.output) == (1, True)
+    for command in ("stop", "show"):
+        unknown = run(command, "bulk_" + "0" * 26)
+        assert (unknown.exit_code, "bulk_0" in unknown.output) == (1, True)
+        assert unknown.output.endswith("; see: orchestrator bulk list\n")

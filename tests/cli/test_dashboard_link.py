@@ -1,11 +1,16 @@
-"""The command that makes a link to a tenant's dashboard refuses a link that lives too long."""
+"""The command that makes a link to a tenant's dashboard, and when it makes none."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+import structlog
 from click.testing import CliRunner
 
+from orchestrator.cli import main
 from orchestrator.cli.dashboard_link import dashboard_link
+from tests.support.fakes import Harness, unavailable_ledger, use_runtime
 
 
 @pytest.mark.parametrize(
@@ -16,3 +21,16 @@ def test_a_time_span_is_refused_as_it_was_written(span: str, problem: str) -> No
     ended = CliRunner().invoke(dashboard_link, ["--tenant", "shop", "--expires", span])
     assert ended.exit_code == 2
     assert problem in ended.output
+
+
+def test_no_link_is_made_that_the_audit_trail_does_not_have(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_runtime(monkeypatch, replace(harness.runtime, ledger=unavailable_ledger()))
+
+    with structlog.testing.capture_logs() as logs:
+        ended = CliRunner().invoke(main, ["dashboard-link", "--tenant", "shop"])
+
+    assert (ended.exit_code, ended.stdout, logs) == (1, "", [])
+    assert ended.stderr.startswith("Error: Redis does not answer")
+    assert ended.stderr.count("\n") == 1

@@ -162,6 +162,16 @@ def test_an_option_that_an_operation_refuses_is_a_wrong_option(hostile: str) -> 
     assert run("get", "job_x").exit_code == 1
 
 
+def test_a_report_without_a_time_between_its_ends_names_both(hostile: str) -> None:
+    shown = run("report", "--since", "2026-11-02", "--until", "2026-11-01")
+
+    assert shown.exit_code == 2
+    assert shown.output == (
+        "Error: since must be earlier than until, which is 2026-11-01T00:00:00.000Z;"
+        ' got "2026-11-02T00:00:00.000Z"\n'
+    )
+
+
 def test_a_report_has_one_form(hostile: str) -> None:
     assert "--csv and --json exclude each other" in run("report", "--csv", "--json").output
 
