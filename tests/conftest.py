@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import os
 import sys
@@ -19,6 +20,7 @@ from hypothesis.internal import charmap
 from hypothesis.internal.conjecture import providers as hypothesis_providers
 from hypothesis.internal.constants_ast import Constants
 from redis import Redis
+from redis.connection import Connection
 from xdist.remote import Producer
 from xdist.workermanage import WorkerController
 
@@ -47,6 +49,10 @@ from tests.support.scheduling import SharedProcessScheduling, positions
 OUR_PREFIXES = ("ORCHESTRATOR_", *(f"{name.upper()}_" for name in BUILT_IN))
 
 
+#: The port of a Redis that a developer may use, and the default of our settings.
+USUAL_PORT = 6379
+
+
 # The settings of this installation are none of the tests'.
 for _name in [name for name in os.environ if name.startswith(OUR_PREFIXES)]:
     del os.environ[_name]
@@ -70,6 +76,19 @@ if sys.platform == "linux":
 # 200 MB in each process, and the tests do not need them.
 assert callable(hypothesis_providers._get_local_constants)
 hypothesis_providers._get_local_constants = Constants
+
+
+_connect: Any = Connection._connect
+
+
+def _connect_to_no_developer(connection: Connection) -> Any:
+    if connection.port == USUAL_PORT:
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "a test leaves a developer's Redis alone")
+    return _connect(connection)
+
+
+assert callable(_connect)
+Connection._connect = cast(Any, _connect_to_no_developer)  # type: ignore[method-assign]
 
 
 _intervals_from_codec = charmap.intervals_from_codec

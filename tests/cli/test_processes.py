@@ -33,7 +33,9 @@ STARTED = (sys.executable, "-P", "-m")
 def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[str]]]:
     """The commands that this process would have become."""
     commands: list[list[str]] = []
-    for name, value in {**ENABLED, "ORCHESTRATOR_API_KEYS": "shop:" + "k" * 32}.items():
+    away = "redis://127.0.0.1:1/0"
+    servers = {"ORCHESTRATOR_REDIS_URL": away, "ORCHESTRATOR_BROKER_URL": away}
+    for name, value in {**ENABLED, **servers, "ORCHESTRATOR_API_KEYS": "shop:" + "k" * 32}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(os, "execv", lambda _, command: commands.append(command))
     default_runtime.cache_clear()

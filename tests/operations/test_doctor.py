@@ -189,6 +189,7 @@ def test_a_queue_that_nobody_reads_is_named(
 
 
 def test_a_misspelt_setting_of_any_prefix_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_REDIS_URL", "redis://127.0.0.1:1/0")
     names = (
         "ORCHESTRATOR_REDIS_URI",
         "HIAPI_APIKEY",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 
@@ -17,15 +17,18 @@ from orchestrator.enqueue import create_job
 from orchestrator.jobs.model import Step
 from orchestrator.ledger import LedgerMismatch, LedgerUnavailable
 from orchestrator.messages import ARCHIVE_QUEUE, QUEUE, SENT_MS, TASKS
+from tests.ledger.kit import eventually
 from tests.support import job_states
 from tests.support.fakes import Harness, use_runtime
 from tests.support.providers import EXAMPLE_REQUESTS
-from tests.support.worker_app import worker
+from tests.support.worker_app import end_sweeps, worker
 
 
 @pytest.fixture
-def workers(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    return worker(harness, monkeypatch)
+def workers(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    module = worker(harness, monkeypatch)
+    yield module
+    end_sweeps(module)
 
 
 def test_a_worker_outlives_a_broker_that_refuses_writes(workers: ModuleType) -> None:
@@ -102,7 +105,8 @@ def test_a_worker_that_does_not_fit_the_ledger_begins_no_step(
     assert (room.for_providers, sum(room.follow_ups.values())) == (0, 0)
     job = create_job(harness.runtime, EXAMPLE_REQUESTS["hiapi"], scope="tests").job
     workers.app.tasks[TASKS[Step.SUBMIT]]({"hiapi": [job.id]})
-    assert workers.lanes.drain(60) == []
+    lanes = (*workers.lanes.providers.values(), workers.lanes.others)
+    eventually(lambda: not any(lane._held.total() for lane in lanes))
     assert harness.provider.requests == []
     monkeypatch.setattr(workers.sweeper, "sweep", lambda: pytest.fail("it must not sweep"))
     workers.app.tasks["orchestrator.reconcile"]()
