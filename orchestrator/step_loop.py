@@ -17,7 +17,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import ParamSpec, TypeVar, cast
 
-from greenlet import getcurrent, greenlet
+from greenlet import GreenletExit, getcurrent, greenlet
 
 from orchestrator.forks import renew_in_children
 
@@ -158,6 +158,8 @@ class StepLoop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._new: deque[Callable[[], None]] = deque()
         self._lock = threading.Lock()
+        #: The steps that have begun, and have not ended.
+        self._steps: set[greenlet] = set()
         #: The thread will look at `_new`.
         self._will_look = False
 
@@ -172,7 +174,10 @@ class StepLoop:
             self._loop.call_soon_threadsafe(self._begin, self._loop)
 
     def stop(self) -> None:
-        """End the thread. The steps that have not ended are left as they are."""
+        """End the thread. A step that has not ended is broken off where it waits.
+
+        What it holds would stay open: a stack of a thread that has ended is never freed.
+        """
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
 
@@ -187,6 +192,8 @@ class StepLoop:
         try:
             loop.run_forever()
         finally:
+            for step in list(self._steps):
+                step.throw(GreenletExit)
             loop.close()
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -194,12 +201,17 @@ class StepLoop:
         with self._lock:
             new, self._new, self._will_look = self._new, deque(), False
         for action in new:
-            begin(loop, partial(_guarded, loop, action))
+            begin(loop, partial(self._guarded, loop, action))
 
-
-def _guarded(loop: asyncio.AbstractEventLoop, action: Callable[[], None]) -> None:
-    """Do a step. What it raises goes to the log, because it would end the loop of all steps."""
-    try:
-        action()
-    except BaseException as error:  # noqa: BLE001  # also SystemExit
-        loop.call_exception_handler({"message": "a step failed", "exception": error})
+    def _guarded(self, loop: asyncio.AbstractEventLoop, action: Callable[[], None]) -> None:
+        """Do a step. What it raises goes to the log, because it would end the loop of all steps."""
+        step = getcurrent()
+        self._steps.add(step)
+        try:
+            action()
+        except GreenletExit:
+            pass
+        except BaseException as error:  # noqa: BLE001  # also SystemExit
+            loop.call_exception_handler({"message": "a step failed", "exception": error})
+        finally:
+            self._steps.discard(step)

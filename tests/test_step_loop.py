@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from contextvars import ContextVar
 
 import pytest
+from greenlet import GreenletExit
 
 from orchestrator.step_loop import Alarm, StepLoop, current_loop, in_thread, sleep, wait_for
 from tests.ledger.kit import eventually
@@ -137,3 +138,17 @@ def test_outside_a_step_loop_the_same_code_blocks() -> None:
 
     assert current_loop() is None
     assert in_thread(threading.get_ident) == threading.get_ident()
+
+
+def test_a_stop_breaks_off_the_steps_that_wait() -> None:
+    loop = StepLoop("stopped")
+
+    def step() -> None:
+        wait_for(future_of_loop())
+
+    steps = [begin(loop, step) for _ in range(2)]
+    begin(loop, int).result(LIMIT)  # both have begun
+
+    loop.stop()
+
+    assert [type(each.exception(LIMIT)) for each in steps] == [GreenletExit] * 2
