@@ -165,6 +165,8 @@ def test_a_time_may_be_written_in_every_form_of_rfc_3339(api: Api) -> None:
     for time in ("2026-11-30T00:53:20Z", "2026-11-30t00:53:20.000z", "2026-11-30 01:53:20+01:00"):
         assert ids(api, created_after=time) == [job_id], time
         assert ids(api, created_before=time) == [], time
+
+
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/reports/usage"])
 @pytest.mark.parametrize("after", ["2026-11-02", "2026-11-01T00:00:00Z"])
 def test_times_without_a_time_between_them_are_refused(api: Api, path: str, after: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -257,6 +258,25 @@ def test_a_download_that_breaks_is_repeated_and_leaves_no_part(
         call(Script(answer(410, {})), "download", "job_1", tmp_path / "b.png")
     assert list(tmp_path.iterdir()) == [file]
     assert file.read_bytes() == content
+
+
+def test_an_event_loop_does_not_wait_for_the_disk(
+    call: Caller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loops: list[object] = []
+    read_bytes = Path.read_bytes
+
+    def read(path: Path) -> bytes:
+        loops.append(asyncio._get_running_loop())
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    monkeypatch.setattr(os, "fsync", lambda _: loops.append(asyncio._get_running_loop()))
+
+    file = call(Script(httpx.Response(200, content=b"image")), "download", "job_1", tmp_path / "a")
+    call(Script(answer(202, JOB)), "enqueue", image_file=file, provider="hiapi")
+
+    assert loops == [None, None]
 
 
 def test_nothing_shows_the_key_or_the_prompt(call: Caller) -> None:

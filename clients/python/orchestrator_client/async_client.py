@@ -11,7 +11,7 @@ from typing import Self, TypeVar, Unpack
 import httpx
 
 from orchestrator_client import operations
-from orchestrator_client.calls import Call, Calls, Operation
+from orchestrator_client.calls import Call, Calls, Operation, Work
 from orchestrator_client.connection import (
     ANSWER_SECONDS,
     CHUNK_BYTES,
@@ -234,16 +234,18 @@ class AsyncClient:
         try:
             wanted = next(operation)
             while True:
-                if not isinstance(wanted, Call):
-                    await asyncio.sleep(wanted.seconds)
-                    wanted = operation.send(None)
-                    continue
+                received = None
                 try:
-                    response = await self._send(wanted)
+                    if isinstance(wanted, Call):
+                        received = await self._send(wanted)
+                    elif isinstance(wanted, Work):
+                        received = await asyncio.to_thread(wanted.action)
+                    else:
+                        await asyncio.sleep(wanted.seconds)
                 except httpx.RequestError as error:
                     wanted = operation.throw(error)
                 else:
-                    wanted = operation.send(response)
+                    wanted = operation.send(received)
         except StopIteration as end:
             result: Result = end.value
             return result

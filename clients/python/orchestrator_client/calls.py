@@ -1,7 +1,8 @@
 """Calls of the API, and when they are repeated. Nothing here does I/O.
 
 An operation is a generator. It yields a `Call` and receives the answer, or yields a `Pause` and
-receives None. `Client` and `AsyncClient` run the same operations.
+receives None, or yields `Work` and receives its result. `Client` and `AsyncClient` run the same
+operations.
 """
 
 from __future__ import annotations
@@ -64,7 +65,14 @@ class Pause:
     seconds: float
 
 
-Operation = Generator[Call | Pause, Any, Result]
+@dataclass(frozen=True)
+class Work:
+    """What waits for the disk. An event loop does other things meanwhile."""
+
+    action: Callable[[], Any]
+
+
+Operation = Generator[Call | Pause | Work, Any, Result]
 Parser = Callable[[Mapping[str, Any]], Result]
 
 

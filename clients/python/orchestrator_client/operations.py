@@ -6,6 +6,8 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
+from io import BufferedRandom
 from json import dumps
 from pathlib import Path
 from time import monotonic
@@ -20,6 +22,7 @@ from orchestrator_client.calls import (
     Operation,
     Parser,
     Pause,
+    Work,
     parsed,
     retry_after,
 )
@@ -62,7 +65,7 @@ def enqueue(
         # Bytes, so that a repetition can send them again.
         name, content = "image", image_file
         if not isinstance(content, bytes):
-            name, content = Path(content).name, Path(content).read_bytes()
+            name, content = Path(content).name, (yield Work(Path(content).read_bytes))
         parts = {"job": (None, dumps(request), "application/json"), "image_file": (name, content)}
         call = Call("POST", "/v1/jobs", params, parts=parts, headers=headers)
     return (yield from calls.read(call, parsing.job))
@@ -159,10 +162,7 @@ def download(calls: Calls, job: Job | str, to: Path, index: int) -> Operation[Pa
         with part.open("x+b") as file:
             call = Call("GET", f"{_job(job_id)}/images/{index}", sink=file)
             yield from calls.answer(call)
-            file.flush()
-            os.fsync(file.fileno())
-            file.seek(0)
-            actual = hashlib.file_digest(file, "sha256").hexdigest()
+            actual = yield Work(partial(_synced, file))
         if expected and actual != expected:
             raise DownloadFailed(
                 f"image {index} of {job_id} has other bytes than its archived copy"
@@ -170,6 +170,14 @@ def download(calls: Calls, job: Job | str, to: Path, index: int) -> Operation[Pa
         return part.replace(to)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _synced(file: BufferedRandom) -> str:
+    """Have a file survive a crash of the machine. Return its SHA-256."""
+    file.flush()
+    os.fsync(file.fileno())
+    file.seek(0)
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sha256(job: Job, index: int) -> str | None:
