@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import Any, Self
@@ -33,9 +33,9 @@ PATH = "references"
 ENDINGS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 _PURPOSE = "reference"
 _OWNER_CHARACTERS = 24
-#: A link of ours, from any address and with any token, and the name of its file.
+#: A link of ours, from any address: its token, its owner and the name of its file.
 _OUR_LINK = re.compile(
-    rf"\Ahttps?://.*/{PATH}/[^/]+/[0-9a-f]{{{_OWNER_CHARACTERS}}}/([0-9a-f]{{64}}\.[a-z]+)\Z"
+    rf"\Ahttps?://.*/{PATH}/([^/]+)/([0-9a-f]{{{_OWNER_CHARACTERS}}})/([0-9a-f]{{64}}\.[a-z]+)\Z"
 )
 
 
@@ -76,7 +76,7 @@ class Reference:
         if not serves_links(runtime):
             allowed = "a link: files need ORCHESTRATOR_PUBLIC_URL, so that providers can fetch them"
             raise InvalidRequest(Violation(name, f"{len(content)} bytes", allowed))
-        owner = hashlib.sha256(tenant.encode()).hexdigest()[:_OWNER_CHARACTERS]
+        owner = _owner(tenant)
         file = _file_name(content)
         token = tokens.sign(settings.secret_keys[0], _PURPOSE, owner, file)
         link = f"{settings.public_url}/{PATH}/{token}/{owner}/{file}"
@@ -91,6 +91,37 @@ class Reference:
         is_new = runtime.storage.modified(self.path) is None
         runtime.storage.put(self.path, BytesIO(self.content), self.content_type)
         return is_new
+
+
+class NotKept(Exception):
+    """A link of ours shows its image no more."""
+
+
+def kept_references(runtime: Runtime, tenant: str, links: Iterable[str]) -> list[Reference]:
+    """Return the images of a tenant's links that are ours. A job that gets them keeps them longer.
+
+    Raises:
+        NotKept: one of them is dead.
+        StorageError: the storage failed.
+    """
+    references = []
+    for link in links:
+        ours = _OUR_LINK.match(link)
+        if ours is None or ours[2] != _owner(tenant):
+            continue
+        path = reference_path(ours[2], ours[3])
+        stored_at = (
+            runtime.storage.modified(path) if is_reference(runtime, *ours.groups()) else None
+        )
+        if stored_at is None or runtime.clock() - stored_at > LIFETIME_MS:
+            raise NotKept(link)
+        content = runtime.storage.get(path)
+        references.append(Reference(link, path, content_type(content) or "", content))
+    return references
+
+
+def _owner(tenant: str) -> str:
+    return hashlib.sha256(tenant.encode()).hexdigest()[:_OWNER_CHARACTERS]
 
 
 def serves_links(runtime: Runtime) -> bool:
@@ -134,7 +165,7 @@ def same_but_links(first: JobRequest, second: JobRequest, file: ImageFile | None
 
 def _without_addresses(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return options with the name of the file in place of each link of ours."""
-    images = [_OUR_LINK.sub(r"\1", link) for link in options.get("images", ())]
+    images = [_OUR_LINK.sub(r"\3", link) for link in options.get("images", ())]
     return {**options, "images": images} if images else dict(options)
 
 

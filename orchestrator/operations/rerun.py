@@ -12,6 +12,7 @@ from orchestrator.history import HistoryUnavailable, NoHistory
 from orchestrator.history.query import key_terms
 from orchestrator.jobs.model import ErrorCode, Job, Status
 from orchestrator.ledger import keys
+from orchestrator.reference_images import NotKept, kept_references
 from orchestrator.runtime import Runtime
 
 #: Errors of ours: the provider did not report that the task failed.
@@ -44,9 +45,10 @@ def retry(runtime: Runtime, job: Job, *, actor: str, accept_risk: bool = False) 
 
     Raises:
         MayBePaid: the job may have been charged, and the risk is not accepted.
-        NotRetryable: the job has no outcome yet, succeeded, or had a file.
+        NotRetryable: the job has no outcome yet, succeeded, or had a file or image that is gone.
         InvalidRequest: the request is not accepted any more.
         LedgerUnavailable: Redis is away.
+        StorageError: the storage of its images is away.
     """
     result = retry_unaudited(runtime, job, accept_risk=accept_risk)
     log.get().info("job_retried", job=result.job.id, of=job.id, actor=actor)
@@ -60,12 +62,17 @@ def retry_unaudited(runtime: Runtime, job: Job, *, accept_risk: bool) -> Enqueue
     check_retryable(job)
     if may_be_paid(job) and not accept_risk:
         raise MayBePaid("its request may have been charged, so a retry may pay twice")
+    try:
+        references = kept_references(runtime, job.tenant, job.request.options.get("images", ()))
+    except NotKept:
+        raise NotRetryable("its image was not kept; enqueue it again with the image") from None
     result = create_job(
         runtime,
         request_body(job),
         scope=RETRY_SCOPE,
         tenant=job.tenant,
         key=job.id,
+        references=references,
         retry_of=job.id,
     )
     runtime.ledger.retried(job.id, result.job.id, now=runtime.clock())

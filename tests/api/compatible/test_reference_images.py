@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,9 +14,12 @@ import pytest
 from werkzeug.datastructures import FileStorage
 
 from orchestrator.reference_images import LIFETIME_MS, delete_old_references
+from orchestrator.security.secret import Secret
 from orchestrator.storage.storage import StorageError
 from tests.api.compatible.conftest import EDITS, MODEL, REQUEST, Compatible
+from tests.api.conftest import Api
 from tests.support.archive_kit import picture
+from tests.support.web import WebApp
 
 BOUNDARY = "the-boundary"
 
@@ -291,6 +296,45 @@ def test_a_link_and_its_image_end_after_their_lifetime(compatible: Compatible) -
     assert delete_old_references(runtime) == 1
     assert fetched(compatible, url).status_code == 410
     assert runtime.storage.size(f"references/{name}") is None
+
+
+def aged(compatible: Compatible, url: str, seconds: float) -> Callable[[], int | None]:
+    """Let the image of a link be stored some time ago. Return what tells when it was stored."""
+    storage, now = compatible.harness.runtime.storage, compatible.harness.clock.now / 1000
+    path = "references/" + urlsplit(url).path.split("/", 3)[3]
+    file = storage.local_path(path)
+    assert file is not None
+    os.utime(file, (now - seconds, now - seconds))
+    return lambda: storage.modified(path)
+
+
+def test_a_retry_keeps_the_image_of_its_link(compatible: Compatible) -> None:
+    first = compatible.job(edit(compatible, picture()))
+    compatible.harness.ledger.cancel(first.id, now=compatible.harness.clock.now)
+    stored_at = aged(compatible, first.request.options["images"][0], LIFETIME_MS / 1000 - 60)
+    before = stored_at()
+
+    answer = compatible.api.post(f"/v1/jobs/{first.id}/retry")
+
+    assert answer.status_code == 202, answer.text
+    assert (stored_at() or 0) > (before or 0)
+
+
+@pytest.mark.parametrize("rotated", [False, True])
+def test_a_job_whose_link_is_dead_is_not_retried(compatible: Compatible, rotated: bool) -> None:
+    """Its provider would fail, and may charge for it."""
+    first = compatible.job(edit(compatible, picture()))
+    compatible.harness.ledger.cancel(first.id, now=compatible.harness.clock.now)
+    aged(compatible, first.request.options["images"][0], 0 if rotated else LIFETIME_MS / 1000 + 1)
+    settings = replace(compatible.harness.runtime.settings, secret_keys=(Secret("n" * 32),))
+    runtime = replace(compatible.harness.runtime, settings=settings)
+    api = Api(compatible.harness, WebApp(runtime)) if rotated else compatible.api
+
+    answer = api.post(f"/v1/jobs/{first.id}/retry")
+
+    assert answer.status_code == 409
+    assert "enqueue it again with the image" in answer.text
+    assert compatible.harness.ledger.overview.size() == 1
 
 
 def test_an_image_that_is_sent_again_while_others_are_deleted_stays(
