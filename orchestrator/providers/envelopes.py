@@ -31,11 +31,11 @@ def inner_documents(value: Any) -> list[dict[str, Any]]:
 
 
 def plain_names(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields by their plain names. The first of two with one name wins."""
+    """Return the fields by their plain names. Of two, a plain one wins, or else the first."""
     plain: dict[str, Any] = {}
     for name, inner in value.items():
         plain.setdefault(plain_name(name), inner)
-    return plain
+    return {**plain, **{name: value[name] for name in plain.keys() & value.keys()}}
 
 
 def plain_name(name: str) -> str:

@@ -79,7 +79,8 @@ def test_other_words_leave_it_to_the_status(message: str) -> None:
         {"code": 402}, {"code": "402"}, {"error": {"code": 402}}, {"error": {"status": 402}},
         {"errors": [{"code": 402}]}, {"error": '{"code": 402}'}, {"status": 402},
         {"error": {"type": "insufficient_quota"}}, {"code": "INSUFFICIENT_CREDITS"},
-        {"code": 402.0}, {"Code": 402}, {"ERROR": {"statusCode": "402"}}, {"errorCode": 402},
+        {"Error": None, "error": {"code": 402}}, {"code": 402.0}, {"Code": 402},
+        {"ERROR": {"statusCode": "402"}}, {"errorCode": 402},
         {"error": {"error": {"code": 402}}}, {"error": '{"error": {"code": 402}}'},
     ],
 )  # fmt: skip
