@@ -88,6 +88,9 @@ class Answers(ABC):
     #: The provider's codes of 5xx answers that prove that there is no task. After any other 5xx
     #: there may be one.
     refusals: ClassVar[frozenset[str]] = frozenset()
+    #: Whether a 503 with another code of the provider proves that, too: such a server did not take
+    #: the request (RFC 9110). A provider with idempotency keys gets the same key again in any case.
+    named_503_is_refusal: ClassVar[bool] = True
 
     def read_submit(self, reply: Reply) -> Accepted | Rejected | Ambiguous:
         """Return the meaning of the answer to a submission. Never raises."""
@@ -262,10 +265,9 @@ class Answers(ABC):
             return False  # a gateway waited for an answer, so somebody has the request
         if error.provider_code in self.refusals:
             return True
-        # A provider that names the reason of a 503 did not take the request (RFC 9110). A provider
-        # with keys gets the same key again in any case.
         named = error.provider_code not in (None, str(SERVICE_UNAVAILABLE))
-        if status == SERVICE_UNAVAILABLE and named and not self.capabilities.idempotency_seconds:
+        refuses = self.named_503_is_refusal and not self.capabilities.idempotency_seconds
+        if status == SERVICE_UNAVAILABLE and named and refuses:
             return True
         # To send the same key again is safe, so such a provider's own 5xx in a 200 proves nothing.
         inner = self.capabilities.idempotency_seconds and _SERVER_ERROR.fullmatch(

@@ -127,6 +127,8 @@ class Fal(Provider):
     callback_fields = frozenset({"fal_webhook"})
     states: ClassVar[States] = {**dict.fromkeys(("IN_QUEUE", "IN_PROGRESS")), **_ENDS}
     results = ("payload.images", "payload.image", "payload")
+    #: Types such as `runner_disconnected` come with 503 after a request was begun.
+    named_503_is_refusal = False
 
     def authorize(self, call: Call, api_key: Secret) -> Call:
         """Send the key with the scheme `Key`."""

@@ -40,6 +40,7 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
     "states": Mapping,
     "results": tuple,
     "refusals": frozenset,
+    "named_503_is_refusal": bool,
 }
 #: The providers of this package. A new one adds a line here.
 BUILT_IN: Mapping[str, Provider] = {

@@ -15,7 +15,13 @@ from orchestrator.net.http_types import Call, Reply
 from orchestrator.providers.fal import ERROR_CODES, SIZES
 from orchestrator.providers.listing import FULL, LIMITED
 from orchestrator.providers.prices import PriceTable
-from orchestrator.providers.responses import Accepted, QueryFailed, Rejected, TaskNotFound
+from orchestrator.providers.responses import (
+    Accepted,
+    Ambiguous,
+    QueryFailed,
+    Rejected,
+    TaskNotFound,
+)
 from orchestrator.providers.responses import TaskReport as Report
 from orchestrator.security.public_keys import UnknownKey
 from orchestrator.security.secret import Secret
@@ -32,6 +38,8 @@ KEYS = [OTHER.public_key().public_bytes_raw(), OURS.public_key().public_bytes_ra
 BODY = b'{"request_id": "123e4567-e89b-12d3-a456-426614174000", "status": "OK"}'
 RATIOS: Cases = [("9:21", "21:9, 16:9, 3:2"), (None, "not null")]
 FORMATS: Cases = [("gif", "one of jpeg, png, webp"), ("PNG", "jpeg, png, webp")]
+#: Errors of a server that may have begun a request.
+MAY_HAVE_BEGUN = (ErrorCode.PROVIDER_UNAVAILABLE, ErrorCode.TIMEOUT)
 COUNTS: Cases = [(0, "from 1 to 4"), (5, "from 1 to 4"), ("2", "1 to 4"), (1.5, "1 to 4")]
 
 
@@ -298,6 +306,13 @@ class TestFal(ProviderContract):
 
         assert isinstance(read, Rejected)
         assert read.error.code is code
+
+    @for_each("error_type", [t for t, (c, _) in ERROR_CODES.items() if c in MAY_HAVE_BEGUN])
+    def test_a_typed_5xx_of_a_submission_proves_nothing(self, error_type: str) -> None:
+        body = dump({"detail": "m", "error_type": error_type})
+
+        for status in (500, 502, 503, 504):
+            assert isinstance(self.submitted(status, body), Ambiguous), status
 
     @for_each("error_type", ERROR_CODES)
     def test_a_type_means_the_same_in_a_callback_and_in_a_result(self, error_type: str) -> None:
