@@ -75,7 +75,7 @@ def main(
     keep: bool,
     json_: bool,
 ) -> None:
-    """Enqueue jobs at all four providers, kill whatever runs, and hold the outcome to the promise.
+    """Enqueue jobs at all providers, kill whatever runs, and hold the outcome to the promise.
 
     Real processes: Redis with an append-only file, web, worker, beat, and the sandbox that plays
     the providers. Callbacks are dropped, repeated, early, contradicted and forged; submissions are
