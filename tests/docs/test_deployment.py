@@ -8,7 +8,7 @@ import re
 import pytest
 
 from orchestrator.api import MAX_BODY_BYTES
-from orchestrator.api.incoming import base64_size
+from orchestrator.api.incoming import MAX_WAIT_SECONDS, base64_size
 from orchestrator.cli.processes import PROCESSES
 from orchestrator.cli.stack import ROOT
 from orchestrator.providers import BUILT_IN
@@ -57,6 +57,20 @@ def test_the_proxy_lets_the_largest_request_through() -> None:
     assert int(given) * MIB >= largest
     assert int(callbacks) * MIB >= MAX_LONG_BYTES
     assert f"{upload // MIB} MiB" in PAGE
+
+
+def test_each_proxy_waits_for_the_longest_answer() -> None:
+    ingress = text("deploy/kubernetes/overlays/example/ingress.yaml")
+    caddy = text("deploy/caddy/Caddyfile")
+    waits = [
+        *re.findall(r"proxy_read_timeout (\d+)s;", PAGE),
+        *re.findall(r'proxy-read-timeout: "(\d+)"', ingress),
+        *re.findall(r"response_header_timeout (\d+)s", caddy),
+        *re.findall(r"write (\d+)s", caddy),
+    ]
+    longest = max(Settings.from_env().answer_wait_seconds, MAX_WAIT_SECONDS)
+    assert len(waits) == 4
+    assert [wait for wait in waits if int(wait) <= longest] == []
 
 
 def test_every_alert_has_a_section() -> None:

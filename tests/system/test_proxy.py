@@ -114,7 +114,13 @@ def test_the_figures_are_not_for_the_internet(proxy: Proxy, secure: requests.Ses
 
 def test_the_path_of_a_callback_is_in_no_log(tmp_path: Path) -> None:
     with running(f"http://127.0.0.1:{free_port()}", tmp_path) as alone:
-        for path in ("/callbacks/hiapi/job_x.1/secret", "/v1/jobs"):
+        for path in (
+            "/callbacks/hiapi/job_x.1/secret",
+            "/images/job_x/0/1/secret",
+            "/references/secret/shop/x.png",
+            "/link?token=secret",
+            "/v1/jobs",
+        ):
             answer = requests.post(
                 f"{alone.url}{path}",
                 headers={"Authorization": "Bearer secret"},
@@ -124,5 +130,5 @@ def test_the_path_of_a_callback_is_in_no_log(tmp_path: Path) -> None:
             assert answer.status_code == 502
         log = alone.log.read_text("utf-8")
     assert "/v1/jobs" in log
-    assert "/callbacks/..." in log
+    assert all(f"/{name}/..." in log for name in ("callbacks", "images", "references", "link"))
     assert "secret" not in log
