@@ -31,6 +31,7 @@ from orchestrator.providers.responses import (
 from orchestrator.providers.results import result_images
 from orchestrator.providers.states import States, is_documented, terminal_status
 
+#: A provider's code that is the number of a 5xx.
 _SERVER_ERROR = re.compile(r"5\d\d")
 #: The HTTP status of a server that does not take requests for now, and of one that gave up waiting.
 SERVICE_UNAVAILABLE, GATEWAY_TIMEOUT = 503, 504
@@ -261,19 +262,16 @@ class Answers(ABC):
         """Return whether an error proves that the provider made no task."""
         if error.code in _REFUSALS:
             return True
-        if status == GATEWAY_TIMEOUT or error.provider_code == str(GATEWAY_TIMEOUT):
+        if status == GATEWAY_TIMEOUT:
             return False  # a gateway waited for an answer, so somebody has the request
-        if error.provider_code in self.refusals:
+        code = error.provider_code
+        if code in self.refusals:
             return True
-        named = error.provider_code not in (None, str(SERVICE_UNAVAILABLE))
-        refuses = self.named_503_is_refusal and not self.capabilities.idempotency_seconds
-        if status == SERVICE_UNAVAILABLE and named and refuses:
-            return True
-        # To send the same key again is safe, so such a provider's own 5xx in a 200 proves nothing.
-        inner = self.capabilities.idempotency_seconds and _SERVER_ERROR.fullmatch(
-            error.provider_code or ""
-        )
-        return status < 500 and not inner
+        if code and _SERVER_ERROR.fullmatch(code):
+            return False  # a number proves no more than an HTTP status; some APIs send it in a 200
+        if code and status == SERVICE_UNAVAILABLE:
+            return self.named_503_is_refusal and not self.capabilities.idempotency_seconds
+        return status < 500
 
     def _images(self, task: Mapping[str, Any], now: int) -> tuple[Image, ...]:
         lifetime = self.capabilities.links_live_seconds

@@ -117,6 +117,15 @@ class AnswersContract(AdapterTests):
             for body in bodies:
                 assert isinstance(self.submitted(status, body), Ambiguous), (status, body)
 
+    @pytest.mark.parametrize("status", [200, 400, 503])
+    @pytest.mark.parametrize("code", [500, 502, 503, "504"])
+    def test_the_number_of_a_5xx_in_any_answer_is_ambiguous(
+        self, code: int | str, status: int
+    ) -> None:
+        body = dump({"code": code, "msg": "no answer", "message": "no answer", "data": None})
+
+        assert isinstance(self.submitted(status, body), Ambiguous)
+
     def test_a_2xx_without_a_task_is_ambiguous(self) -> None:
         for body in (b"", b"<html>", b"[]", b'"ok"', b"{}", b"\xff", b"{"):
             assert isinstance(self.submitted(200, body), Ambiguous), body
