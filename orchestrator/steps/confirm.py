@@ -25,8 +25,7 @@ from orchestrator.operations.inline_images import store_inline_images
 from orchestrator.providers.responses import QueryFailed, TaskReport
 from orchestrator.runtime import Runtime
 from orchestrator.steps.evidence import MIN_QUERIES, Reading, summary
-from orchestrator.steps.query import next_query_wait, query_task
-from orchestrator.steps.submit import lease_ms
+from orchestrator.steps.query import next_query_wait, query_lease_ms, query_task
 from orchestrator.storage.storage import StorageError
 
 #: While no query is answered, tries end after this time: no link is known to live longer. ms.
@@ -50,7 +49,7 @@ def confirm(runtime: Runtime, job_id: str) -> None:
     Raises:
         LedgerUnavailable: nothing is lost. The lease ends and the sweep brings the job back.
     """
-    step_ms = lease_ms(runtime)
+    step_ms = query_lease_ms(runtime)
     lease = runtime.ledger.follow_ups.claim(
         job_id, Step.CONFIRM, now=runtime.clock(), lease_ms=2 * step_ms
     )

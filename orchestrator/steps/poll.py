@@ -20,8 +20,7 @@ from orchestrator.operations.inline_images import store_inline_images
 from orchestrator.providers.responses import QueryFailed
 from orchestrator.runtime import Runtime
 from orchestrator.steps.evidence import Judgement, Reading, judge, search_ends_at, summary
-from orchestrator.steps.query import is_running, next_query_wait, query_task
-from orchestrator.steps.submit import lease_ms
+from orchestrator.steps.query import is_running, next_query_wait, query_lease_ms, query_task
 from orchestrator.storage.storage import StorageError
 
 
@@ -39,7 +38,7 @@ def poll(runtime: Runtime, job_id: str) -> None:
         job_id,
         Step.POLL,
         now=claimed_at,
-        lease_ms=lease_ms(runtime),
+        lease_ms=query_lease_ms(runtime),
         random=runtime.random(),
     )
     if not isinstance(lease, Lease):

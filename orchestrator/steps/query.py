@@ -14,9 +14,17 @@ from orchestrator.runtime import Runtime
 from orchestrator.steps import adapters
 from orchestrator.steps.evidence import Reading
 from orchestrator.steps.pause import pause_after
+from orchestrator.steps.submit import call_ms, lease_ms
 
 #: The wait between queries of a provider that is switched off. Seconds.
 SWITCHED_OFF_SECONDS = 60.0
+
+
+def query_lease_ms(runtime: Runtime) -> int:
+    """Return the lease of a step with one query, ms. A query may take two calls."""
+    enabled = (runtime.providers[name] for name in runtime.settings.providers)
+    has_second_call = any(type(each).result_call is not Provider.result_call for each in enabled)
+    return lease_ms(runtime) + (call_ms(runtime) if has_second_call else 0)
 
 
 def query_task(runtime: Runtime, job: Job, attempt: Attempt) -> Reading:

@@ -49,11 +49,15 @@ LEASE_MARGIN_MS = 10_000
 MAX_RATE_WAIT_MS = 1000
 
 
+def call_ms(runtime: Runtime) -> int:
+    """Return the longest time of a provider call, ms."""
+    settings = runtime.settings
+    return int((settings.connect_timeout_seconds + settings.read_timeout_seconds) * 1000)
+
+
 def lease_ms(runtime: Runtime) -> int:
     """Return the lease of a step with one provider call, ms."""
-    settings = runtime.settings
-    calls = settings.connect_timeout_seconds + settings.read_timeout_seconds
-    return int(calls * 1000) + LEASE_MARGIN_MS
+    return call_ms(runtime) + LEASE_MARGIN_MS
 
 
 def submit(runtime: Runtime, job_id: str) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from orchestrator.jobs.model import ErrorCode, SettledBy, Status, Step
+from orchestrator.ledger import Lease
 from orchestrator.steps.poll import poll
-from tests.support.fakes import Answer, Harness, answer
+from orchestrator.steps.query import query_lease_ms
+from orchestrator.steps.submit import call_ms, lease_ms
+from tests.support.fakes import Answer, Harness, ReceivedRequest, answer
 
 MODEL = "fal-ai/flux/schnell"
 QUERY = "/fal-ai/flux/requests/task-1"
@@ -54,6 +59,38 @@ def test_a_task_on_its_way_is_asked_for_once(harness: Harness) -> None:
 
     assert job.status is Status.RUNNING
     assert paths(harness) == [f"{QUERY}/status"]
+
+
+def test_the_lease_covers_both_calls(harness: Harness) -> None:
+    claims = []
+
+    def slow(request: ReceivedRequest) -> Answer:
+        """Answer the second call when both calls have taken their longest time."""
+        if request.path != QUERY:
+            return COMPLETED
+        harness.clock.forward((lease_ms(harness.runtime) + call_ms(harness.runtime)) / 1000 - 1)
+        now = harness.clock()
+        claims.append(harness.ledger.claim(job_id, Step.POLL, now=now, lease_ms=1000))
+        return OUTPUT
+
+    job_id = polled(harness, RUNNING)
+    harness.provider.handler = slow
+    harness.clock.forward(harness.seconds_until_due(job_id) or 0)
+    poll(harness.runtime, job_id)
+
+    assert not any(isinstance(each, Lease) for each in claims)
+    assert len(claims) == 1
+    assert harness.job(job_id).status is Status.SUCCEEDED
+
+
+def test_a_provider_with_one_call_has_a_shorter_lease(harness: Harness) -> None:
+    runtime = harness.runtime
+    providers = dict(runtime.settings.providers)
+    del providers["fal"]
+    without = replace(runtime, settings=replace(runtime.settings, providers=providers))
+
+    assert query_lease_ms(without) == lease_ms(runtime)
+    assert query_lease_ms(runtime) == lease_ms(runtime) + call_ms(runtime)
 
 
 @pytest.mark.parametrize("second", [None, answer(502, {}), answer(200, []), answer(401, {})])
