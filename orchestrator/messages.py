@@ -70,8 +70,8 @@ ROUND_SECONDS_PER_JOB = 0.004
 #: The most jobs of one message.
 MAX_JOBS_PER_MESSAGE = 100
 
-#: Jobs by the name of their provider. The name tells a worker which of its threads do the step
-#: before it claims the job. It is empty for a follow-up, which has threads of its own.
+#: Jobs by the name of their provider. The name tells a worker which of its lanes does the step
+#: before it claims the job. It is empty for a follow-up, which has a lane of its own.
 JobsByProvider = Mapping[str, Sequence[str]]
 Send = Callable[[Step, JobsByProvider], None]
 

@@ -38,7 +38,7 @@ from orchestrator.storage.storage import Storage
 MAX_PUBLIC_URL_CHARACTERS = 1800
 
 MIB = 1024 * 1024
-#: Threads of one worker process for archives and for notifications. Both wait for servers.
+#: Archives and notifications that one worker process does at once. Both wait for servers.
 DEFAULT_ARCHIVE_THREADS, DEFAULT_NOTIFY_THREADS = 16, 64
 #: The most threads of one kind. Each thread may hold a connection to Redis.
 MAX_THREADS = 512

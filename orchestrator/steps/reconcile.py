@@ -1,7 +1,7 @@
 """The sweep: find every due job, and have its step done.
 
 A sweep runs once a second, so a lost message delays a job by at most one second. A worker's sweep
-gives the jobs to the worker's own threads, and takes only what has a place there.
+gives the jobs to the worker's own lanes, and takes only what has a place there.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Places(Protocol):
 
 
 class NudgedWorkers:
-    """The places of a process without threads for steps: it nudges the workers."""
+    """The places of a process without lanes: it nudges the workers."""
 
     def __init__(self, nudger: Nudger) -> None:
         self._nudger = nudger

@@ -45,7 +45,7 @@ from orchestrator.steps.pause import ACCOUNT_ERRORS, pause_after
 
 #: The part of a lease beyond the call's own time limits, for the claim, the record and delays. ms.
 LEASE_MARGIN_MS = 10_000
-#: The longest wait of a thread for the provider's rate. A sweep brings the other jobs back. ms.
+#: The longest wait of a step for the provider's rate. A sweep brings the other jobs back. ms.
 MAX_RATE_WAIT_MS = 1000
 
 
