@@ -185,7 +185,7 @@ def _fits_budget(runtime: Runtime, fields: Mapping[str, Any], tenant: str) -> bo
     job = check_job(runtime, fields, tenant)
     provider = job.request.provider
     budget, cost = job.limits.daily_budgets.get(provider), job.reserve.get(provider)
-    return not (budget and cost) or cost.amount <= budget.amount / runtime.settings.shards
+    return not (budget and cost) or budget.allows(cost.amount, shards=runtime.settings.shards)
 
 
 def reject_message(runtime: Runtime, message: EnqueueMessage, reason: str) -> None:

@@ -76,5 +76,5 @@ def _reached(runtime: Runtime, job: CheckedJob) -> Iterator[tuple[str, int]]:
     budget, cost = limits.daily_budgets.get(name), job.reserve.get(name)
     if budget and cost:
         spent = overview.spent(limits.name, now=now).get((name, budget.unit), 0.0)
-        if spent + cost.amount > budget.amount:
+        if not budget.allows(spent + cost.amount):
             yield "daily_budget", DAY_MS - now % DAY_MS

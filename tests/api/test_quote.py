@@ -74,6 +74,18 @@ def test_a_limit_of_the_tenant_is_a_problem(priced: Api, limits: dict[str, str],
     assert quote["costs"][0]["amount"] == 1.5
 
 
+def test_a_job_that_uses_up_its_budget_is_accepted(open_api: Open) -> None:
+    """As numbers with a binary fraction, three times 1.1 is more than 3.3."""
+    api = open_api(HIAPI_PRICES=PRICES.replace("1.5", "1.1"))
+    limit(api, **{"budget.hiapi": "3.3 credits"})
+    for _ in range(3):
+        assert quoted(api)["accepted"] is True
+        api.created()
+
+    assert quoted(api)["accepted"] is False
+    assert api.create(UNIFIED).status_code == 429
+
+
 def test_a_native_request_is_quoted(api: Api) -> None:
     answer = api.post("/v1/jobs/quote", json=NATIVE)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.enqueue import create_job, enqueue, job_of_key
-from orchestrator.jobs.tenant import DEFAULT_TENANT
+from orchestrator.jobs.tenant import DEFAULT_TENANT, Budget
 from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.jobs.views import job_view
 from orchestrator.ledger import keys
@@ -68,3 +68,11 @@ def test_an_odd_name_is_refused_by_name(start: Start, name: Any) -> None:
     with pytest.raises(InvalidRequest, match="tenant must be 1 to 64 letters, digits"):
         create_job(harness.runtime, REQUEST, scope="cli", tenant=name)
     assert harness.redis.keys() == []
+
+
+def test_a_part_of_a_budget_allows_the_amount_of_the_part() -> None:
+    budget = Budget(0.3, "USD")
+
+    assert budget.allows(0.1, shards=3), "0.3 / 3 is a little less than 0.1"
+    assert budget.allows(0.1 + 0.2)
+    assert not budget.allows(0.100001, shards=3)
