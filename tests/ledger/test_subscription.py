@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from queue import Queue
+from time import sleep
 from typing import Any
 
 import pytest
@@ -71,6 +72,42 @@ def test_a_broken_connection_is_replaced_and_the_begin_is_reported_again(
     real_redis.client_kill_filter(_id=client["id"])
 
     assert changed.get(timeout=WAIT_SECONDS) == "a"
+
+
+class Silent:
+    """A connection that looks alive and brings nothing."""
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+
+    def subscribe(self, *_: str) -> None:
+        """Send what nobody reads."""
+
+    ping = subscribe
+
+    def get_message(self, **_: float) -> None:
+        sleep(0.001)
+
+
+def test_a_connection_that_brings_nothing_is_replaced(
+    subscription: Subscription, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Silent] = []
+
+    def listen(_: Redis) -> Silent:
+        opened.append(Silent())
+        return opened[-1]
+
+    monkeypatch.setattr("orchestrator.ledger.subscription.listener", listen)
+    monkeypatch.setattr("orchestrator.ledger.subscription.DEAD_SECONDS", 0.01)
+    monkeypatch.setattr("orchestrator.ledger.subscription.RETRY_SECONDS", 0.01)
+
+    subscription.add("a")
+
+    kit.eventually(lambda: len(opened) > 1)
 
 
 def test_a_server_that_refuses_connections_is_tried_again(changed: Queue[str]) -> None:

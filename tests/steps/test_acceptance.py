@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,15 +12,19 @@ import structlog
 from orchestrator.callbacks.drain import SpoolDrainer
 from orchestrator.callbacks.spool import Spool, SpoolError
 from orchestrator.enqueue import create_job
-from orchestrator.jobs.model import Status
+from orchestrator.jobs.model import Image, Outcome, Status
 from orchestrator.jobs.uploads import ImageFile
 from orchestrator.ledger import Ledger, LedgerUnavailable, Result, keys
 from orchestrator.ledger.admission import CircuitState
+from orchestrator.net.http_types import Reply
+from orchestrator.providers.responses import Accepted
 from orchestrator.step_loop import StepLoop, current_loop
-from orchestrator.steps.acceptance import record_spooled
+from orchestrator.steps.acceptance import record, record_spooled
 from orchestrator.steps.submit import submit
+from orchestrator.storage.storage import Storage
 from tests.jobs.test_uploads import PNG
 from tests.steps.test_submit import ACCEPTED, SLOW_DOWN, again, submitted
+from tests.support import job_states
 from tests.support.fakes import Harness, answer
 from tests.support.providers import ACCEPTING_FILES, EXAMPLE_REQUESTS
 from tests.support.steps import begin
@@ -151,6 +156,19 @@ def test_a_recorded_acceptance_leaves_the_spool(
 
     assert harness.runtime.retry_queue.drain(WAIT_SECONDS) == []
     assert Spool(tmp_path / "spool").waiting() == []
+
+
+def test_images_inside_an_answer_that_our_storage_does_not_take_are_polled_for(
+    harness: Harness,
+) -> None:
+    away = replace(harness.runtime, storage=Storage.from_url("file:///proc/no/such/folder"))
+    job = job_states.submitting(harness).job
+    outcome = Outcome.succeeded((Image("", content=PNG),))
+
+    record(away, job, 1, Reply(200, {}, b"{}"), Accepted("task-1", outcome=outcome))
+
+    running = harness.job(job.id)
+    assert (running.status, running.attempt.task_id) == (Status.RUNNING, "task-1")
 
 
 @pytest.mark.parametrize("error", [SpoolError("full"), RuntimeError("can't start new thread")])

@@ -317,6 +317,18 @@ def test_a_success_is_stored_when_our_storage_is_back_after_the_deadline(harness
     assert image.copy is not None
 
 
+def test_after_the_deadline_our_storage_is_waited_for_as_a_result_is(harness: Harness) -> None:
+    data = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
+    away = replace(harness.runtime, storage=Storage.from_url("file:///proc/no/such/folder"))
+    success = task(status="success", output=[{"url": data}])
+    job_id = running(harness, success, deadline_seconds=60)
+    harness.clock.forward(60 + LOOK_SECONDS - 1)
+
+    poll(away, job_id)
+
+    assert harness.job(job_id).status is Status.RUNNING
+
+
 def test_a_callback_does_not_fail_a_success_that_our_storage_did_not_take(harness: Harness) -> None:
     data = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
     away = replace(harness.runtime, storage=Storage.from_url("file:///proc/no/such/folder"))

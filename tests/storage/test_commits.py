@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 import pytest
 
+from orchestrator.rounds import Rounds
 from orchestrator.step_loop import StepLoop
 from orchestrator.storage import commits, file_system, source
 from orchestrator.storage.file_system import can_be_synced
@@ -121,6 +122,19 @@ def test_a_link_to_nothing_in_place_of_the_folder_is_a_failure_of_the_storage(
     [failure] = commit_all(steps, storage, [bundle("job_1")])
 
     assert isinstance(failure, StorageError)
+
+
+def test_a_bundle_is_synced_alone_when_there_are_too_many_threads(
+    steps: StepLoop, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(commits, "can_be_synced", lambda _: True)
+    monkeypatch.setattr(Rounds, "do", refuse)
+
+    assert commit_all(steps, storage, [bundle("job_1")]) == [None]
+    assert (tmp_path / DAY / "job_1" / "job.json").read_bytes() == b"{}"
 
 
 def test_after_a_failed_sync_of_all_each_bundle_is_synced_alone(

@@ -125,6 +125,20 @@ def test_a_step_loop_does_not_wait_while_it_is_asked_whether_the_folder_was_used
     assert loops == [None]
 
 
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise PermissionError
+
+    storage = Storage.from_url(folder.as_uri(), lambda: True)
+    monkeypatch.setattr(os, "scandir", refuse)
+
+    storage.put(PATH, b"bytes", "image/png")
+
+    assert (folder / PATH).read_bytes() == b"bytes"
+
+
 @pytest.mark.parametrize("known_by", ["put", "stream", "local_path"])
 def test_a_file_of_a_disk_that_is_away_is_not_said_to_be_missing(
     storage: Storage, folder: Path, known_by: str

@@ -234,6 +234,23 @@ def test_it_asks_for_more_once_it_was_full_and_a_quarter_of_its_places_is_free(
     assert not workers.refillable(), "a sweep has looked for more"
 
 
+def test_it_asks_for_more_only_when_a_quarter_of_all_places_is_free(
+    executor: Make, slow: Slow
+) -> None:
+    workers = executor(slow, places=8, share=1 / 2)
+    for step in (Step.SUBMIT, Step.POLL):
+        workers.offer(step, many(4))
+    workers._held[Step.SUBMIT] -= 1  # each step uses 3 or 4 of its 4 places
+    workers._held[Step.POLL] -= 1
+
+    assert workers.refillable()
+    workers._held[Step.CONFIRM] += 1
+
+    assert not workers.refillable(), "7 of 8 places are used"
+    workers._held.update({Step.SUBMIT: 1, Step.POLL: 1, Step.CONFIRM: -1})
+    slow.go_on.set()
+
+
 def test_it_asks_for_nothing_while_it_was_never_full(executor: Make, slow: Slow) -> None:
     asked: list[int] = []
     workers = executor(slow, places=8, refill=lambda: asked.append(1))

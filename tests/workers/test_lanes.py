@@ -268,3 +268,16 @@ def test_a_host_that_hangs_holds_few_places_and_delays_no_other(notifying: Harne
         assert len(hanging.requests) == SLOTS_PER_HOST
         go_on.set()
         assert lanes.drain(60) == []
+
+
+def test_a_step_that_outlasts_the_drain_is_not_broken_off(make: Make, hang: Hang) -> None:
+    """An answer of a provider may still come while the process stops."""
+    lanes = make(hang)
+    hang.hanging = {"slow"}
+    lanes.take(Step.POLL, ["slow"], "hiapi")
+
+    assert lanes.drain(0) == ["slow"]
+    hang.go_on.set()
+
+    assert lanes.drain(60) == []
+    assert hang.done == ["slow"]
