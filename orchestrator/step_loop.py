@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from typing import ParamSpec, TypeVar, cast
@@ -179,7 +180,8 @@ class StepLoop:
         What it holds would stay open: a stack of a thread that has ended is never freed.
         """
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            with suppress(RuntimeError):  # it was stopped before
+                self._loop.call_soon_threadsafe(self._loop.stop)
 
     def _started(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.new_event_loop()

@@ -152,3 +152,5 @@ def test_a_stop_breaks_off_the_steps_that_wait() -> None:
     loop.stop()
 
     assert [type(each.exception(LIMIT)) for each in steps] == [GreenletExit] * 2
+    eventually(lambda: "stopped" not in {thread.name for thread in threading.enumerate()})
+    loop.stop()  # a worker that starts anew may be told to end, too

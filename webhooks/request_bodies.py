@@ -98,6 +98,7 @@ class RequestBodies:
                 reading.part = BytesIO(await exchange.protocol())
         except asyncio.CancelledError:
             if not reading.stopped:
+                reading.part.close()
                 raise
             task.uncancel()
         except RuntimeError:  # granian's errors: the client is gone, or a chunk is not valid

@@ -256,6 +256,23 @@ def test_so_many_large_bodies_are_read_at_once(monkeypatch: pytest.MonkeyPatch) 
         assert small.status == 200
         first.rest.set()
         await task
+        later = await scene.post(Exchanged(b"x"), content_length="100000")
+        assert later.status == 200
+
+    run(play)
+
+
+@pytest.mark.parametrize("length", ["10", "100000"])
+def test_a_request_that_is_cancelled_while_its_body_comes_is_not_answered(length: str) -> None:
+    async def play() -> None:
+        scene, body = Scene(reading), Exchanged(b"x", complete=False)
+        task = scene.begin(body, method="POST", headers={"content-length": length})
+        while not body.read:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert body.status == 0
 
     run(play)
 
@@ -491,11 +508,13 @@ def test_a_client_that_goes_away_frees_its_place() -> None:
 
 def test_a_stop_answers_all_who_wait_and_holds_nobody_more() -> None:
     async def play() -> None:
-        scene, answer, late = Scene(Job()), Exchanged(), Exchanged()
+        job, answer, late = StatefulJob(rest=b"open"), Exchanged(), Exchanged()
+        scene = Scene(job)
         task = scene.begin(answer)
         await held(scene)
         scene.front.stop()
         await task
+        assert len(job.asked) == 2, "it is asked once more, and not held again"
         await scene.begin(late)
         assert (answer.body, late.body) == (b"open", b"open")
 

@@ -35,15 +35,21 @@ Make = Callable[..., Lanes]
 
 
 @pytest.fixture
-def make(harness: Harness) -> Make:
+def make(harness: Harness) -> Iterator[Make]:
     settings = harness.runtime.settings
     few = {name: replace(each, concurrency=32) for name, each in settings.providers.items()}
     settings = replace(settings, providers=few)
 
-    def lanes(run: Callable[[Step, str], None], **options: Any) -> Lanes:
-        return Lanes(run, settings, stopping=lambda: False, refill=lambda: None, **options)
+    made: list[Lanes] = []
 
-    return lanes
+    def lanes(run: Callable[[Step, str], None], **options: Any) -> Lanes:
+        made.append(Lanes(run, settings, stopping=lambda: False, refill=lambda: None, **options))
+        return made[-1]
+
+    yield lanes
+    for each in made:
+        for loop in (each._loop, each._archive_loop, each._notify_loop):
+            loop.stop()
 
 
 class Hang:

@@ -87,13 +87,37 @@ def test_a_stopped_sweeper_begins_no_sweep(sweeps: Sweeps) -> None:
 
     sweeper.sweep()
 
-    assert not sweeps.begun.acquire(timeout=0.1)
+    assert sweeper._thread is not None
+    sweeper._thread.join(60)
+    assert (sweeper._thread.is_alive(), sweeps.kinds) == (False, [])
+
+
+class End(BaseException):
+    """Ends a timer, whose thread would outlive the test."""
 
 
 def test_a_timer_asks_for_one_sweep_after_another() -> None:
-    asked = threading.Semaphore(0)
+    asked: list[str] = []
 
-    SweepTimer(asked.release, 0.01).start()
+    def ask() -> None:
+        asked.append("a sweep")
+        if len(asked) == 3:
+            raise End
 
-    for _ in range(3):
-        assert asked.acquire(timeout=60)
+    with pytest.raises(End):
+        SweepTimer(ask, 0.01)._run()
+
+
+def test_a_timer_has_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[str] = []
+    ran = threading.Event()
+
+    def run(_: SweepTimer) -> None:
+        names.append(threading.current_thread().name)
+        ran.set()
+
+    monkeypatch.setattr(SweepTimer, "_run", run)
+    SweepTimer(lambda: None, 0.01).start()
+
+    assert ran.wait(60)
+    assert names == ["sweep timer"]
