@@ -78,13 +78,13 @@ class AttackTarget:
         """Return forged callbacks: with wrong, swapped or short tokens, or for unknown jobs."""
         path = self._path(job_id)
         rest, _, token = path.rpartition("/")
-        other = self._path(identifiers.new_job_id(0)).rpartition("/")[2]
+        other = self._path(identifiers.new_job_id(0, now_ms())).rpartition("/")[2]
         paths = [
             f"{rest}/{secrets.token_urlsafe(32)}",
             f"{rest}/{other}",
             f"{rest}/{token[:-1]}",
             path.replace("evolink", "hiapi"),
-            f"/callbacks/evolink/{identifiers.new_job_id(0)}.1/{token}",
+            f"/callbacks/evolink/{identifiers.new_job_id(0, now_ms())}.1/{token}",
             f"/callbacks/evolink/nonsense/{token}",
         ]
         bodies = (BODY, b"{", BODY * 50)

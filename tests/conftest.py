@@ -26,7 +26,7 @@ from xdist.workermanage import WorkerController
 
 from orchestrator import log
 from orchestrator.cli.embedded_redis import embedded_redis
-from orchestrator.ledger import Ledger, identifiers
+from orchestrator.ledger import Ledger
 from orchestrator.providers import BUILT_IN
 from orchestrator.runtime import default_runtime
 from orchestrator.step_loop import StepLoop
@@ -36,7 +36,6 @@ from tests.support.fakes import (
     Clock,
     FakeProvider,
     Harness,
-    Ids,
     Nudges,
     environment,
     runtime,
@@ -298,7 +297,6 @@ def start(
     def begin(**variables: str | None) -> Harness:
         settings = environment(monkeypatch, fake_provider.url, **variables)
         client, clock, chance = empty_redis(), Clock(), Chance()
-        monkeypatch.setattr(identifiers, "ULID", Ids(clock))
         nudges = Nudges()
         ledger = Ledger(lambda: client)
         made = runtime(settings, ledger, nudges, clock=clock, random=chance)

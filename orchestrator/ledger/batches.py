@@ -93,7 +93,7 @@ class Batches:
         """
         digest = keys.digest(idempotency.scope, idempotency.key) if idempotency else None
         shard = identifiers.pick_shard(self._shards, digest)
-        batch_id = identifiers.new_batch_id(shard)
+        batch_id = identifiers.new_batch_id(shard, now)
         batch = keys.batch(shard, batch_id)
         guard = keys.idempotency(shard, digest) if digest else batch
         who = {name: value for name, value in asdict(receiver).items() if value is not None}

@@ -65,7 +65,7 @@ class Creations:
         key = job.idempotency
         digest = keys.digest(key.scope, key.key) if key else None
         shard = identifiers.pick_shard(self._shards, digest)
-        job_id = identifiers.new_job_id(shard)
+        job_id = identifiers.new_job_id(shard, now)
         guard = keys.idempotency(shard, digest) if digest else keys.job(job_id)
         args = self._arguments(job, shard, now)
         return job_id, Transition(

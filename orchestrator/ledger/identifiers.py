@@ -24,19 +24,22 @@ _DIGITS = str.maketrans("abcdefghjkmnpqrstvwxyz", "abcdefghijklmnopqrstuv")
 LAST_ID = "k"
 
 
-def new_job_id(shard: int) -> str:
-    """Return a new job id in a shard. Ids sort by the time of their creation."""
-    return f"job_{str(ULID()).lower()}{shard:02x}"
+def new_job_id(shard: int, now: int) -> str:
+    """Return a new job id in a shard. Ids sort by the time of their creation, `now`, ms.
+
+    Those that one process creates in one millisecond sort in the order of creation, too.
+    """
+    return f"job_{_ulid(now)}{shard:02x}"
 
 
-def new_batch_id(shard: int) -> str:
-    """Return a new batch id in a shard."""
-    return f"batch_{str(ULID()).lower()}{shard:02x}"
+def new_batch_id(shard: int, now: int) -> str:
+    """Return a new batch id in a shard. `now` is in ms."""
+    return f"batch_{_ulid(now)}{shard:02x}"
 
 
-def new_bulk_id() -> str:
-    """Return a new id of a bulk action."""
-    return f"bulk_{str(ULID()).lower()}"
+def new_bulk_id(now: int) -> str:
+    """Return a new id of a bulk action. `now` is in ms."""
+    return f"bulk_{_ulid(now)}"
 
 
 def is_job_id(text: str) -> bool:
@@ -86,4 +89,8 @@ def _date(day: int) -> str:
 
 def first_id_at(time: int) -> str:
     """Return a text that sorts before every job id of a time (ms), and after every earlier one."""
-    return f"job_{str(ULID.from_timestamp(max(0, time) / 1000)).lower()[:10]}"
+    return f"job_{_ulid(max(0, time))[:10]}"
+
+
+def _ulid(now: int) -> str:
+    return str(ULID.from_timestamp(now)).lower()

@@ -83,7 +83,7 @@ def preview(
     now = runtime.clock()
     figures = _figures(runtime, kind, filters, tuple(dict.fromkeys(named)))
     action = BulkAction(
-        identifiers.new_bulk_id(),
+        identifiers.new_bulk_id(now),
         kind,
         filters.get("tenant"),
         filters,

@@ -14,7 +14,7 @@ from orchestrator.history.recorder import Recorder
 from orchestrator.ledger import identifiers
 from tests.api.conftest import KEY, Api, Open
 from tests.support import job_states
-from tests.support.fakes import TENANT
+from tests.support.fakes import NOON, TENANT
 from tests.support.web import WebApp
 
 PROBLEM = "urn:orchestrator:problem:"
@@ -98,7 +98,7 @@ def test_while_the_history_is_away_lists_come_from_the_ledger_and_say_so(
     assert [job["id"] for job in page["jobs"]] == [job_id]
     assert page["incomplete"]
     assert api.get(f"/v1/jobs/{job_id}").status_code == 200
-    unknown = api.get(f"/v1/jobs/{identifiers.new_job_id(0)}")
+    unknown = api.get(f"/v1/jobs/{identifiers.new_job_id(0, NOON)}")
     assert (unknown.status_code, unknown.headers["Retry-After"]) == (503, "5")
     usage = api.get("/v1/reports/usage")
     assert (usage.status_code, usage.headers["Retry-After"]) == (503, "5")

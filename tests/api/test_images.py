@@ -36,7 +36,7 @@ from tests.api.conftest import Api
 from tests.storage.servers import KEY, SECRET, bucket_client, moto
 from tests.support import archive_kit, job_states
 from tests.support.archive_kit import Gallery, LinkAnswer, archived, ended, picture
-from tests.support.fakes import Answer, Harness, ReceivedRequest
+from tests.support.fakes import NOON, Answer, Harness, ReceivedRequest
 from tests.support.web import WebApp
 
 SIZE = len(picture())
@@ -586,7 +586,7 @@ def test_wrong_bytes_of_a_storage_make_no_thumbnail(api: Api, kept: str, tmp_pat
 def test_while_the_ledger_is_away_callers_are_told_to_come_back(api: Api, away: Ledger) -> None:
     client = Api(harness := api.harness.on(away), WebApp(harness.runtime))
 
-    assert get(client, identifiers.new_job_id(0)).status_code == 503
+    assert get(client, identifiers.new_job_id(0, NOON)).status_code == 503
 
 
 def test_the_specification_names_both_routes(api: Api) -> None:
@@ -655,7 +655,7 @@ def test_a_bucket_keeps_images_beyond_their_jobs(in_s3: Api) -> None:
     assert requests.get(link, timeout=60).content == picture()
     assert get(in_s3, job_id, 1).status_code == 410
     assert get(in_s3, job_id, 2).status_code == 404
-    assert get(in_s3, identifiers.new_job_id(0)).status_code == 404
+    assert get(in_s3, identifiers.new_job_id(0, NOON)).status_code == 404
 
 
 def test_a_bucket_that_is_away_is_a_503(
@@ -664,7 +664,7 @@ def test_a_bucket_that_is_away_is_a_503(
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     harness = archive_kit.harness(start, tmp_path, ORCHESTRATOR_ARCHIVE_URL="s3://images")
 
-    response = get(Api(harness, WebApp(harness.runtime)), identifiers.new_job_id(0))
+    response = get(Api(harness, WebApp(harness.runtime)), identifiers.new_job_id(0, NOON))
 
     assert response.status_code == 503
     assert response.json is not None

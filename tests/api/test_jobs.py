@@ -12,7 +12,7 @@ from orchestrator.jobs.model import ErrorCode, JobError, Outcome, Step
 from orchestrator.ledger import identifiers, keys
 from orchestrator.steps.submit import submit
 from tests.api.conftest import NATIVE, UNIFIED, Api, settle
-from tests.support.fakes import TENANT, Answer, answer
+from tests.support.fakes import NOON, TENANT, Answer, answer
 
 ACCEPTED = answer(200, {"data": {"taskId": "task-1"}, "id": "task-1"})
 
@@ -249,7 +249,7 @@ def test_the_answer_of_an_open_job_is_held_until_its_outcome(
 def test_another_tenants_job_is_not_waited_for(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(holds, "hold", lambda *_: pytest.fail("it is held"))
 
-    assert api.get(f"/v1/jobs/{identifiers.new_job_id(0)}?wait=60").status_code == 404
+    assert api.get(f"/v1/jobs/{identifiers.new_job_id(0, NOON)}?wait=60").status_code == 404
 
 
 def test_a_prompt_with_a_lone_surrogate_is_refused_before_it_is_stored(api: Api) -> None:

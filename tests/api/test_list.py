@@ -13,6 +13,7 @@ from orchestrator.operations import search
 from orchestrator.operations.filters import FILTERS
 from tests.api.conftest import Api, Open
 from tests.support import job_states
+from tests.support.fakes import NOON
 
 
 def ids(api: Api, **query: str | int) -> list[str]:
@@ -195,7 +196,7 @@ def test_an_odd_query_is_refused_by_name(api: Api) -> None:
 def test_a_cursor_of_a_job_that_never_was_is_a_place_in_time(api: Api) -> None:
     job_id = api.created()
 
-    assert ids(api, cursor=identifiers.new_job_id(0)) == [job_id]
+    assert ids(api, cursor=identifiers.new_job_id(0, NOON)) == [job_id]
     assert ids(api, cursor="job_" + "0" * 28) == []
 
 

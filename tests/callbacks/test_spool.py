@@ -19,7 +19,7 @@ from tests.support import fork_server
 from tests.support.fakes import NOON
 
 BODY = b'{"id":"task-1",\n"status":"completed"}'
-ENTRY = Entry("evolink", identifiers.new_job_id(0), 1, NOON, BODY)
+ENTRY = Entry("evolink", identifiers.new_job_id(0, NOON), 1, NOON, BODY)
 
 
 @pytest.fixture

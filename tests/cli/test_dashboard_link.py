@@ -9,7 +9,6 @@ import structlog
 from click.testing import CliRunner
 
 from orchestrator.cli import main
-from orchestrator.cli.dashboard_link import dashboard_link
 from tests.support.fakes import Harness, unavailable_ledger, use_runtime
 
 
@@ -18,7 +17,7 @@ from tests.support.fakes import Harness, unavailable_ledger, use_runtime
     [("8d", "'8d' is too long; allowed: at most 7d"), ("169h", "'169h' is too long"), ("1w", "1w")],
 )
 def test_a_time_span_is_refused_as_it_was_written(span: str, problem: str) -> None:
-    ended = CliRunner().invoke(dashboard_link, ["--tenant", "shop", "--expires", span])
+    ended = CliRunner().invoke(main, ["dashboard-link", "--tenant", "shop", "--expires", span])
     assert ended.exit_code == 2
     assert problem in ended.output
 

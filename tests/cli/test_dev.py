@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from orchestrator.cli import main
-from orchestrator.cli.dev import dev, inherited_settings
+from orchestrator.cli.dev import inherited_settings
 from orchestrator.cli.ports import free_port
 from orchestrator.providers import PROVIDERS
 from tests.support.cases import for_each
@@ -50,7 +50,7 @@ def test_limits_and_times_are_taken_and_addresses_and_keys_are_not(
 @for_each("option", ["--port", "--sandbox-port"])
 @for_each("port", ["0", "-1", "99999999", "http"])
 def test_a_port_that_does_not_exist_is_refused(option: str, port: str) -> None:
-    result = CliRunner().invoke(dev, [option, port])
+    result = CliRunner().invoke(main, ["dev", option, port])
 
     assert result.exit_code == 2
     assert option in result.output

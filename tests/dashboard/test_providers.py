@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.clock import now_ms
 from orchestrator.history.history import History
 from orchestrator.history.recorder import Recorder
 from orchestrator.jobs.model import ErrorCode, JobError, Outcome, Step
@@ -121,7 +120,6 @@ def test_the_figures_are_those_of_the_last_hour_and_of_the_tenant(
 ) -> None:
     made = start()
     assert "The history does not answer" in Visitor(made, own=True).signed_in().text("/providers")
-    made.clock.now = now_ms()  # ids of jobs have the real time
     history = History(f"sqlite:///{tmp_path}/history.db")
     harness = replace(made, runtime=replace(made.runtime, open_history=lambda: history))
     failure = Outcome.failed(JobError(ErrorCode.CONTENT_POLICY, HOSTILE))

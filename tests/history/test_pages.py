@@ -35,7 +35,7 @@ JOBS = 120
 def jobs() -> Iterator[Entry]:
     """Yield jobs in random states, of a few tenants, models and values."""
     chance = random.Random(5)
-    ids = sorted(identifiers.new_job_id(chance.randrange(3)) for _ in range(JOBS))
+    ids = sorted(identifiers.new_job_id(chance.randrange(3), NOW) for _ in range(JOBS))
     for number, job_id in enumerate(ids):
         status = chance.choice([*Status, Status.SUCCEEDED, Status.SUCCEEDED])
         provider = chance.choice(["hiapi", "evolink"])

@@ -255,7 +255,7 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
     ),
     "audit.entries": lambda ledger, _: ledger.audit.entries(10),
     "audit.find": lambda ledger, _: ledger.audit.find(bool, 10),
-    "bulk.save": lambda ledger, _: ledger.bulk.save(kit.BULK, [identifiers.new_job_id(0)]),
+    "bulk.save": lambda ledger, _: ledger.bulk.save(kit.BULK, [identifiers.new_job_id(0, NOW)]),
     "bulk.start": lambda ledger, _: kit.start_bulk(ledger),
     "bulk.get": lambda ledger, _: ledger.bulk.get(kit.BULK.id),
     "bulk.stop": lambda ledger, _: ledger.bulk.stop(kit.BULK, actor="cli:ops", now=NOW),
@@ -366,7 +366,7 @@ def prepare(ledger: Ledger, name: str) -> Lease:
     if attribute in makers:
         return makers[attribute](ledger, method)
     if attribute == "bulk" and method != "save":
-        ledger.bulk.save(kit.BULK, [identifiers.new_job_id(0)])
+        ledger.bulk.save(kit.BULK, [identifiers.new_job_id(0, NOW)])
         if method != "start":
             kit.start_bulk(ledger)
     if name == "processes.forget":
@@ -431,13 +431,13 @@ def not_leased(ledger: Ledger, job_id: str) -> Lease:
 def lease_on_unknown_job() -> Lease:
     """Return a lease on a job that does not exist."""
     job = Job(
-        id=identifiers.new_job_id(0),
+        id=identifiers.new_job_id(0, NOW),
         status=Status.RUNNING,
         request=REQUEST,
         created_at=NOW,
         updated_at=NOW,
         deadline_at=DEADLINE,
         attempts=(Attempt(1, NOW, "task-1"),),
-        batch=identifiers.new_batch_id(0),
+        batch=identifiers.new_batch_id(0, NOW),
     )
     return Lease(job, "a token", NEXT_DUE)

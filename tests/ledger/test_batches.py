@@ -273,7 +273,7 @@ def test_only_a_completed_batch_with_a_receiver_is_notified_again(ledger: Ledger
 
     assert ledger.batches.notify_again(batch_id, now=NOW) is Result.OPEN
     assert ledger.batches.notify_again(silent, now=NOW) is Result.SILENT
-    assert ledger.batches.notify_again(identifiers.new_batch_id(0), now=NOW) is Result.MISSING
+    assert ledger.batches.notify_again(identifiers.new_batch_id(0, NOW), now=NOW) is Result.MISSING
 
 
 # Repeated calls -------------------------------------------------------------------------------
@@ -323,7 +323,7 @@ def test_the_second_run_of_a_script_changes_nothing(
 
 
 def test_an_unknown_batch_is_missing(ledger: Ledger) -> None:
-    batch = replace(kit.empty_batch(identifiers.new_batch_id(0)))
+    batch = replace(kit.empty_batch(identifiers.new_batch_id(0, NOW)))
     lease = BatchLease(batch, "token")
 
     assert ledger.batches.get(batch.id) is None

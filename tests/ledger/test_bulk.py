@@ -15,11 +15,11 @@ from tests.ledger.recording import RecordingClient
 
 
 def jobs(number: int) -> list[str]:
-    return [identifiers.new_job_id(0) for _ in range(number)]
+    return [identifiers.new_job_id(0, NOW) for _ in range(number)]
 
 
 def saved(ledger: Ledger, job_ids: list[str], **changes: object) -> BulkAction:
-    action = replace(BULK, id=identifiers.new_bulk_id(), **changes)  # type: ignore[arg-type]
+    action = replace(BULK, id=identifiers.new_bulk_id(NOW), **changes)  # type: ignore[arg-type]
     assert ledger.bulk.save(action, job_ids) is BulkResult.SAVED
     return action
 
@@ -63,7 +63,9 @@ def test_a_start_is_recorded_once_with_one_entry_in_the_audit_trail(ledger: Ledg
     [entry] = ledger.audit.entries(9)
     assert (entry.actor, entry.action, entry.target) == ("cli:ops", "bulk_retry", action.id)
     assert entry.detail == {"tenant": "shop", "jobs": "1"}
-    assert kit.start_bulk(ledger, replace(BULK, id=identifiers.new_bulk_id())) is BulkResult.MISSING
+    assert (
+        kit.start_bulk(ledger, replace(BULK, id=identifiers.new_bulk_id(NOW))) is BulkResult.MISSING
+    )
 
 
 def test_the_parts_have_every_job_once_and_in_order(ledger: Ledger, redis: Redis) -> None:

@@ -47,8 +47,8 @@ from tests.ledger.test_timeline import MAX_EVENTS
 pytestmark = pytest.mark.one_server
 
 DOCUMENTED = keys.__doc__ or ""
-JOB = identifiers.new_job_id(1)
-BATCH = identifiers.new_batch_id(1)
+JOB = identifiers.new_job_id(1, NOW)
+BATCH = identifiers.new_batch_id(1, NOW)
 DIGEST = keys.digest("caller", "order-17")
 TOKEN = "0123456789abcdef"
 

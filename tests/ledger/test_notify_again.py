@@ -118,7 +118,7 @@ def test_a_request_without_a_notification_is_silent(
 
 
 def test_an_unknown_job_is_missing(ledger: Ledger, redis: Redis) -> None:
-    assert again(ledger, identifiers.new_job_id(0)) is Result.MISSING
+    assert again(ledger, identifiers.new_job_id(0, NOW)) is Result.MISSING
     assert kit.every_key(redis) == {}
 
 

@@ -234,7 +234,7 @@ def test_the_newest_attempts_of_all_shards_come_first_and_all_are_counted(sharde
 def test_jobs_with_a_status_are_told_from_others_in_the_same_order(sharded: Ledger) -> None:
     queued = [kit.create(sharded) for _ in range(4)]
     other = failed(sharded)
-    ids = [queued[2], other, queued[0], identifiers.new_job_id(0), queued[1]]
+    ids = [queued[2], other, queued[0], identifiers.new_job_id(0, NOW), queued[1]]
 
     assert sharded.overview.with_status(ids, "queued") == [queued[2], queued[0], queued[1]]
     assert sharded.overview.with_status(ids, "failed") == [other]

@@ -17,6 +17,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from orchestrator.cli.embedded_redis import embedded_redis
+from orchestrator.clock import now_ms
 from orchestrator.ledger import Ledger, LedgerMisconfigured, LedgerUnavailable, Result, identifiers
 from orchestrator.messages import Broker
 from tests.ledger import kit
@@ -202,7 +203,7 @@ def test_what_an_old_master_lacks_is_read_from_the_new_one(tmp_path: Path) -> No
 
 def test_a_replica_is_not_believed_that_a_job_does_not_exist(tmp_path: Path) -> None:
     with embedded_redis(tmp_path) as url, Redis.from_url(url) as server:
-        ledger, job_id = Ledger.from_url(url), identifiers.new_job_id(0)
+        ledger, job_id = Ledger.from_url(url), identifiers.new_job_id(0, now_ms())
         assert ledger.get(job_id) is None
         server.replicaof("127.0.0.1", 1)
 

@@ -111,7 +111,7 @@ def test_a_script_uses_keys_of_one_cluster_slot(sharded: Ledger, recorder: Recor
 
 
 def test_the_highest_shard_fits_into_an_id() -> None:
-    job_id = identifiers.new_job_id(identifiers.MAX_SHARDS - 1)
+    job_id = identifiers.new_job_id(identifiers.MAX_SHARDS - 1, NOW)
 
     assert identifiers.is_job_id(job_id)
     assert identifiers.shard_of(job_id) == identifiers.MAX_SHARDS - 1
@@ -119,11 +119,10 @@ def test_the_highest_shard_fits_into_an_id() -> None:
 
 
 def test_ids_are_unique_and_sort_by_their_creation_time() -> None:
-    early = identifiers.new_job_id(200)
-    kit.eventually(lambda: identifiers.new_job_id(0)[:14] > early[:14])
+    early = identifiers.new_job_id(200, NOW)
 
-    assert identifiers.new_job_id(0) > early
-    assert len({identifiers.new_job_id(0) for _ in range(1000)}) == 1000
+    assert identifiers.new_job_id(0, NOW + 1) > early
+    assert len({identifiers.new_job_id(0, NOW) for _ in range(1000)}) == 1000
 
 
 @for_each(
@@ -156,7 +155,7 @@ def test_text_that_is_no_job_id_sends_no_command(text: str) -> None:
 
 
 def test_an_unused_job_id_is_unknown(ledger: Ledger) -> None:
-    job_id = identifiers.new_job_id(0)
+    job_id = identifiers.new_job_id(0, NOW)
 
     assert ledger.get(job_id) is None
     assert ledger.events(job_id) == []

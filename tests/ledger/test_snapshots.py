@@ -254,7 +254,7 @@ def test_an_expired_job_has_a_snapshot_of_its_entries(ledger: Ledger, redis: Red
 def test_jobs_are_read_by_id_and_unknown_ids_are_left_out(sharded: Ledger) -> None:
     ids = [kit.create(sharded) for _ in range(6)]
 
-    jobs = sharded.overview.jobs([*ids, ids[0], identifiers.new_job_id(0)])
+    jobs = sharded.overview.jobs([*ids, ids[0], identifiers.new_job_id(0, NOW)])
 
     assert jobs == {job_id: kit.job(sharded, job_id) for job_id in ids}
     assert sharded.overview.jobs([]) == {}

@@ -116,7 +116,7 @@ def test_one_call_removes_any_number_of_failed_notifications(
     ledger: Ledger, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(overview, "TIDY_ENTRIES", 3)
-    entries: Any = {identifiers.new_job_id(0): NOW for _ in range(10)}
+    entries: Any = {identifiers.new_job_id(0, NOW): NOW for _ in range(10)}
     redis.zadd(keys.dead(0), entries)
 
     assert ledger.overview.tidy(oldest=NOW + 1) == 10

@@ -125,7 +125,7 @@ def test_the_wait_for_a_terminal_job_ends_at_once(ledger: Ledger, redis: Redis) 
 
 
 def test_the_wait_for_an_unknown_job_ends_at_once(ledger: Ledger, redis: Redis) -> None:
-    assert waited(ledger, redis, identifiers.new_job_id(0)) is None
+    assert waited(ledger, redis, identifiers.new_job_id(0, NOW)) is None
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.1, ANSWER_TIMEOUT + 0.5])

@@ -96,7 +96,7 @@ def test_an_empty_spool_is_well_and_left_empty(spool: Spool) -> None:
 
 def test_what_waits_and_what_was_put_aside_is_counted(spool: Spool) -> None:
     for _ in range(3):
-        spool.keep(Entry("hiapi", identifiers.new_job_id(0), 1, 1, b"{}"))
+        spool.keep(Entry("hiapi", identifiers.new_job_id(0, NOON), 1, 1, b"{}"))
     spool.set_aside(spool.waiting()[0])
 
     waiting, bad = found()

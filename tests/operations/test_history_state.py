@@ -20,7 +20,7 @@ from orchestrator.operations.history_state import HistoryState, history_report
 from orchestrator.operations.verify import Verification
 from orchestrator.steps.prune import prune
 from tests.support import job_states
-from tests.support.fakes import Harness
+from tests.support.fakes import NOON, Harness
 
 
 @dataclass
@@ -93,7 +93,7 @@ def test_verify_compares_the_history_with_the_ledger(recorded: Recorded) -> None
     assert recorded.found() == []
 
     entries = recorded.history.entries([bad, missing])
-    lost = replace(entries[bad].stored, id=identifiers.new_job_id(0))
+    lost = replace(entries[bad].stored, id=identifiers.new_job_id(0, NOON))
     with recorded.history.writing(Writer()) as batch:
         batch.remove([entries[missing]])
         batch.put([replace(entries[bad], stored=replace(entries[bad].stored, events=()))])
@@ -119,7 +119,6 @@ def test_verify_tells_each_job_in_both_phases(recorded: Recorded) -> None:
 
 
 def test_a_lease_is_no_difference(recorded: Recorded) -> None:
-    recorded.harness.clock.now = recorded.harness.runtime.clock() + 60_000
     job_id = job_states.submitting(recorded.harness).job.id
     recorded.record()
     with recorded.history.writing(Writer()) as batch:  # as an older version wrote it

@@ -132,7 +132,7 @@ def test_an_unknown_job_is_none(harness: Harness, job_id: str) -> None:
 
 
 def test_an_unreadable_manifest_gives_none(harness: Harness) -> None:
-    job_id = identifiers.new_job_id(0)
+    job_id = identifiers.new_job_id(0, NOON)
     for content in (b"", b"{", b"[]", b'{"images": []}'):
         harness.runtime.storage.put(path(job_id), content, "application/json")
         assert locate_image(harness.runtime, job_id, 0, sees=everyone) is None

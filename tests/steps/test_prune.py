@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from redis import Redis
 
 from orchestrator.cli import main
-from orchestrator.clock import DAY_MS, now_ms
+from orchestrator.clock import DAY_MS
 from orchestrator.jobs.model import FollowUpStatus, Step
 from orchestrator.ledger import Ledger, LedgerUnavailable, identifiers, keys, overview
 from orchestrator.ledger.circuit_breaker import HOST_RECORD_TTL_MS
@@ -33,10 +33,7 @@ OVER = 7 * DAY + 0.001
 
 @pytest.fixture
 def harness(start: Callable[..., Harness], tmp_path: Path) -> Harness:
-    """A harness with a clock one hour ahead of the clock of job ids."""
-    made = archive_kit.harness(start, tmp_path)
-    made.clock.now = now_ms() + 3_600_000
-    return made
+    return archive_kit.harness(start, tmp_path)
 
 
 def followed(harness: Harness, step: Step, job_id: str, how: FollowUpStatus) -> str:

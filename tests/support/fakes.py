@@ -16,7 +16,6 @@ import fakeredis
 import orjson
 import pytest
 from redis import Redis
-from ulid import ULID
 
 from orchestrator.enqueue import create_job
 from orchestrator.host_limiter import HostLimiter
@@ -158,25 +157,6 @@ class Clock:
 
     def forward(self, seconds: float) -> None:
         self.now += int(seconds * 1000)
-
-
-class Ids:
-    """Makes ULIDs in the order of their creation, with about the time of a test's clock.
-
-    With the time of the machine, a test would depend on the day on which it runs.
-    """
-
-    #: A clock that stands still gives so many ids before they run ahead of it.
-    NUMBER = 30_000
-
-    def __init__(self, clock: Callable[[], int]) -> None:
-        self._clock, self._last = clock, 0
-
-    def __call__(self) -> ULID:
-        self._last = max(self._last + 1, self._clock() - self.NUMBER)
-        return ULID.from_timestamp(self._last)
-
-    from_timestamp = staticmethod(ULID.from_timestamp)
 
 
 @dataclass

@@ -21,7 +21,7 @@ def failure(code: ErrorCode = ErrorCode.CONTENT_POLICY) -> Outcome:
 
 
 def claimed(harness: Harness, job_id: str, step: Step = Step.SUBMIT) -> Lease:
-    lease = harness.ledger.claim(job_id, step, now=harness.clock.now, lease_ms=LEASE_MS)
+    lease = harness.ledger.claim(job_id, step, now=harness.runtime.clock(), lease_ms=LEASE_MS)
     assert isinstance(lease, Lease)
     return lease
 

@@ -57,7 +57,7 @@ class Rack:
 
     def path(self, job_id: str | None = None) -> str:
         """Where a job's callback goes; by default that of a job which nobody knows."""
-        address = CallbackAddress("evolink", job_id or identifiers.new_job_id(0), 1)
+        address = CallbackAddress("evolink", job_id or identifiers.new_job_id(0, now_ms()), 1)
         return urlsplit(address.url(self.settings)).path
 
     def running(self, task_id: str = TASK) -> str:

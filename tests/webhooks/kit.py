@@ -16,7 +16,7 @@ from orchestrator.callbacks.address import CallbackAddress
 from orchestrator.jobs.model import Job, Step
 from orchestrator.jsonio import dump
 from orchestrator.ledger import identifiers
-from tests.support.fakes import Harness
+from tests.support.fakes import NOON, Harness
 from tests.support.web import WebApp
 
 TASK = "task-1"
@@ -114,4 +114,4 @@ def signed(body: bytes, timestamp: int, secret: str = SECRET) -> dict[str, str]:
 
 
 def another_job_id() -> str:
-    return identifiers.new_job_id(0)
+    return identifiers.new_job_id(0, NOON)
