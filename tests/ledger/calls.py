@@ -39,7 +39,7 @@ from tests.ledger import kit
 from tests.ledger.kit import DEADLINE, FAILURE, HOST, LEASE, NEXT_DUE, NOW, REQUEST, SUCCESS
 
 #: The id of a job that retries another one.
-OTHER_JOB = identifiers.new_job_id(0)
+OTHER_JOB = identifiers.new_job_id(0, NOW)
 
 #: The classes of the ledger, and the prefix of their methods.
 CLASSES: Mapping[str, type] = {

@@ -111,7 +111,7 @@ def archive_again(ledger: Ledger) -> None:
 
 
 def retried(ledger: Ledger) -> None:
-    ledger.retried(kit.settled(ledger, FAILURE), identifiers.new_job_id(0), now=NEXT_DUE)
+    ledger.retried(kit.settled(ledger, FAILURE), identifiers.new_job_id(0, NOW), now=NEXT_DUE)
 
 
 def forget(ledger: Ledger) -> None:

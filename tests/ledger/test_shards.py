@@ -122,6 +122,7 @@ def test_ids_are_unique_and_sort_by_their_creation_time() -> None:
     early = identifiers.new_job_id(200, NOW)
 
     assert identifiers.new_job_id(0, NOW + 1) > early
+    assert identifiers.created_at(early) == NOW
     assert len({identifiers.new_job_id(0, NOW) for _ in range(1000)}) == 1000
 
 
