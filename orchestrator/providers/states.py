@@ -15,14 +15,17 @@ SYNONYMS: States = {
     **dict.fromkeys(
         (
             *("success", "successful", "succeeded", "succeed", "ok"),
-            *("completed", "complete", "done", "finished", "finish"),
+            *("completed", "complete", "done", "finished", "finish", "generated"),
+            *("partial_success", "partially_succeeded", "partially_completed"),
+            "completed_with_errors",
         ),
         Status.SUCCEEDED,
     ),
     **dict.fromkeys(
         (
-            *("fail", "failed", "failure", "error", "errored", "rejected"),
+            *("fail", "failed", "failure", "error", "errored", "rejected", "unsuccessful"),
             *("timeout", "timed_out", "timedout", "expired"),
+            *("moderated", "content_moderated", "request_moderated"),
         ),
         Status.FAILED,
     ),

@@ -104,8 +104,10 @@ HELD: list[Callable[[list[Any]], Any]] = [
 ]
 #: Usual names of the end of a task.
 NAMES = {
-    Status.SUCCEEDED: "success succeeded Completed complete DONE finished ok JOB_STATE_SUCCEEDED",
-    Status.FAILED: "fail failed FAILURE error errored rejected timed-out TASK_FAILED",
+    Status.SUCCEEDED: "success succeeded Completed complete DONE finished ok JOB_STATE_SUCCEEDED"
+    " partial_success Partially-Completed generated",
+    Status.FAILED: "fail failed FAILURE error errored rejected timed-out TASK_FAILED unsuccessful"
+    " Content_Moderated",
     Status.CANCELLED: "cancelled canceled CANCELED aborted",
 }
 PLACES = ["output", "results", "result", "resultJson", "result_urls", "response"]
