@@ -23,6 +23,7 @@ from orchestrator.providers.responses import (
     Ambiguous,
     QueryFailed,
     Rejected,
+    Stateless,
     TaskNotFound,
     TaskReport,
     Unreadable,
@@ -191,9 +192,13 @@ class Answers(ABC):
         Raises:
             Unreadable: the id or the state has another form.
         """
+        images = self._images(task, now)
         if not isinstance(state, str):
-            raise Unreadable(f"a task of {self.title} has an id and a state")
-        images, status = self._images(task, now), terminal_status(state, self.states)
+            message = f"a task of {self.title} has an id and a state"
+            if images:
+                raise Stateless(message, TaskReport(task_id(identifier), "no state", images=images))
+            raise Unreadable(message)
+        status = terminal_status(state, self.states)
         report = TaskReport(task_id(identifier), state)
         if status is None:
             return replace(report, images=images)
@@ -250,13 +255,22 @@ class Answers(ABC):
     def _queried(self, document: dict[str, Any], error: JobError | None, now: int) -> TaskReport:
         """Return the task in an answer to a query. An envelope with an error has no task.
 
+        A task with results and without a state counts as running, so that it is a success at the
+        deadline.
+
         Raises:
             Unreadable: there is no task in it.
         """
         try:
             return self.read_task(self.unwrap(document), now)
-        except Unreadable:
+        except Unreadable as unreadable:
+            first = unreadable
+        try:
             return self.read_task(document, now) if error else self.read_callback(document, now)
+        except Unreadable:
+            if isinstance(first, Stateless):
+                return first.report
+            raise
 
     def _proves_no_task(self, status: int, error: JobError) -> bool:
         """Return whether an error proves that the provider made no task."""

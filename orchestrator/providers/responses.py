@@ -31,6 +31,18 @@ class TaskReport:
     images: tuple[Image, ...] = ()
 
 
+class Stateless(Unreadable):
+    """The document is a task with results and without a state. It counts only if no other does.
+
+    Attributes:
+        report: of the task, as if it ran.
+    """
+
+    def __init__(self, message: str, report: TaskReport) -> None:
+        super().__init__(message)
+        self.report = report
+
+
 @dataclass(frozen=True, slots=True)
 class Accepted:
     """The provider accepted the request.

@@ -179,6 +179,21 @@ class AnswersContract(AdapterTests):
         assert report.outcome is None
         assert [image.source_url for image in report.images] == ["https://e.example/a.png"]
 
+    def test_a_task_with_results_and_without_a_state_counts_as_running(self) -> None:
+        """So it is a success at the deadline. Another task in the answer counts before it."""
+        link = "https://e.example/a.png"
+        states: list[Any] = [None, 2, True, [], {}]
+        for state in states:
+            task = {**self.with_links(link), self.state_field: state}
+            read = self.queried(200, dump(self.enveloped(task)))
+            assert isinstance(read, TaskReport), state
+            assert (read.outcome, read.thin_success) == (None, None)
+            assert [image.source_url for image in read.images] == [link]
+
+        whole = self.with_links(link)
+        read = self.queried(200, dump({self.id_field: "an-event", "data": whole}))
+        assert read == self.provider.read_task(whole, NOON)
+
     def test_success_without_an_image_is_a_thin_success_that_may_pass(self) -> None:
         for task in (self.task(), self.with_links(), self.with_links("ftp://e.example/a", None, 7)):
             report = self.provider.read_task(task, NOON)
