@@ -68,7 +68,9 @@ class FallbackTarget(click.ParamType[dict[str, str]]):
 
 @click.command()
 @click.option("--provider", type=click.Choice([*PROVIDERS, *BROKEN]), help="The provider.")
-@click.option("--model", help="A model of the provider, or a family name.")
+@click.option(
+    "--model", help="A model of the provider, or a family name. The file of --request may name it."
+)
 @click.option("--prompt", help="The prompt; `-` reads it from standard input.")
 @click.option(
     "--image",
@@ -171,7 +173,8 @@ def enqueue(
             raise click.UsageError("--image-file and --request cannot be used with --file")
         enqueue_file(job_file, wanted, tenant=tenant, key=idempotency_key, wait=wait, json_=json_)
         return
-    if missing := [name for name in ("provider", "model") if name not in wanted]:
+    needed = ("provider",) if request is not None else ("provider", "model")
+    if missing := [name for name in needed if name not in wanted]:
         raise click.UsageError(f"Missing option '--{missing[0]}'.")
     runtime = default_runtime()
     if request is not None:

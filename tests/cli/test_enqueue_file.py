@@ -17,6 +17,7 @@ from orchestrator.cli import batches as command
 from orchestrator.cli import main
 from orchestrator.jobs.model import Job
 from orchestrator.jobs.request import Receiver
+from orchestrator.jsonio import dump
 from orchestrator.ledger import Ledger, identifiers
 from orchestrator.operations.batches import add_jobs, open_batch
 from orchestrator.operations.tenants import set_tenant
@@ -259,3 +260,21 @@ def test_the_notification_of_a_batch_is_sent_again(harness: Harness, tmp_path: P
     assert again.exit_code == 0, again.output
     assert json.loads(again.output)["notification"]["status"] == "pending"
     assert run("batch", "batch_x", "--notify").exit_code == 1
+
+
+# The provider's own body -----------------------------------------------------------------------
+
+
+def test_the_model_may_stand_in_the_providers_own_body_only(
+    harness: Harness, tmp_path: Path
+) -> None:
+    native, nameless = tmp_path / "native.json", tmp_path / "nameless.json"
+    native.write_bytes(dump({"model": "nano-banana-2-lite", "prompt": "A cube"}))
+    nameless.write_bytes(dump({"prompt": "A cube"}))
+
+    made = run("enqueue", "--provider", "evolink", "--request", str(native))
+    refused = run("enqueue", "--provider", "evolink", "--request", str(nameless))
+
+    assert made.exit_code == 0, made.output
+    assert harness.job(made.output.strip()).model == "nano-banana-2-lite"
+    assert (refused.exit_code, refused.output) == (2, "Error: model is required\n")
