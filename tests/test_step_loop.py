@@ -10,7 +10,15 @@ from contextvars import ContextVar
 import pytest
 from greenlet import GreenletExit
 
-from orchestrator.step_loop import Alarm, StepLoop, current_loop, in_thread, sleep, wait_for
+from orchestrator.step_loop import (
+    Alarm,
+    StepLoop,
+    as_step,
+    current_loop,
+    in_thread,
+    sleep,
+    wait_for,
+)
 from tests.ledger.kit import eventually
 from tests.support.steps import begin
 
@@ -154,3 +162,22 @@ def test_a_stop_breaks_off_the_steps_that_wait() -> None:
     assert [type(each.exception(LIMIT)) for each in steps] == [GreenletExit] * 2
     eventually(lambda: "stopped" not in {thread.name for thread in threading.enumerate()})
     loop.stop()  # a worker that starts anew may be told to end, too
+
+
+def test_a_step_that_ends_after_its_task_was_cancelled_is_no_error() -> None:
+    failures: list[dict[str, object]] = []
+
+    async def play() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: failures.append(context))
+        future: asyncio.Future[None] = loop.create_future()
+        task = loop.create_task(as_step(wait_for, future))
+        await asyncio.sleep(0)  # the step waits
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        future.set_result(None)
+        await asyncio.sleep(0)  # the step ends
+
+    asyncio.run(play())
+
+    assert failures == []

@@ -18,7 +18,7 @@ from orchestrator.job_check import check_job
 from orchestrator.jobs.tenant import tenant_name
 from orchestrator.jobs.validation import InvalidRequest, Violation
 from orchestrator.jsonio import NotJson, dump, dump_any, parse, rfc3339
-from orchestrator.ledger import LedgerUnavailable
+from orchestrator.ledger import LedgerUnavailable, UnreadableJob
 from orchestrator.providers import PROVIDERS
 from orchestrator.runtime import Runtime
 
@@ -173,6 +173,8 @@ def _create(runtime: Runtime, message: EnqueueMessage) -> None:
         reject_message(runtime, message, f"{error}. The job alone costs more than that")
     except (InvalidRequest, IdempotencyMismatch, IdempotencyGone) as error:
         reject_message(runtime, message, str(error))
+    except UnreadableJob as error:  # a repeated message: its job exists, and keeps the request
+        log.get().warning("enqueue_repeated", message_id=message.id, reason=str(error))
     except LedgerUnavailable:
         raise
     except Exception as error:  # noqa: BLE001  # of a plug-in. The message is the only record.

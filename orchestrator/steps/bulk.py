@@ -18,8 +18,9 @@ from orchestrator.enqueue import IdempotencyGone, TenantLimitReached, cancel_una
 from orchestrator.history import HistoryUnavailable
 from orchestrator.jobs.model import Step
 from orchestrator.jobs.validation import InvalidRequest
-from orchestrator.ledger import LedgerUnavailable, Result
+from orchestrator.ledger import LedgerUnavailable, Result, UnreadableJob
 from orchestrator.ledger.bulk import BulkKind, BulkPart, BulkResult
+from orchestrator.operations.bulk import UNREADABLE
 from orchestrator.operations.bulk_figures import refusal
 from orchestrator.operations.replay import NothingToNotify, notify_unaudited
 from orchestrator.operations.rerun import RETRIED, NotRetryable, retry_unaudited
@@ -127,6 +128,8 @@ def _act(runtime: Runtime, part: BulkPart, job_id: str) -> str | None:
         raise _Wait(str(error), wait_ms) from None
     except HistoryUnavailable:
         raise _Wait("the history, which does not answer", HISTORY_WAIT_MS) from None
+    except UnreadableJob:  # since the preview
+        return UNREADABLE
     except LedgerUnavailable:
         raise
     except Exception:  # one job must not stop the others

@@ -255,6 +255,25 @@ def test_a_job_that_breaks_the_step_does_not_stop_the_others(
     assert done(harness, started(harness, RETRY)) == (1, {module.OUR_ERROR: 1})
 
 
+@pytest.mark.parametrize("kind", BulkKind)
+def test_a_job_that_cannot_be_read_any_more_does_not_stop_the_others(
+    harness: Harness, kind: BulkKind
+) -> None:
+    made: Mapping[BulkKind, Callable[[Harness], str]] = {
+        CANCEL: Harness.enqueue,
+        RETRY: job_states.refused,
+        NOTIFY: told,
+    }
+    jobs = [made[kind](harness) for _ in range(2)]
+    action = started(harness, kind)
+    job_states.make_unreadable(harness, jobs[0], {"created": "yesterday"})
+
+    number, refused = done(harness, action)
+
+    assert number + sum(refused.values()) == 2
+    assert kind is CANCEL or refused == {operations.UNREADABLE: 1}
+
+
 def test_a_request_that_is_not_accepted_any_more_is_counted(harness: Harness) -> None:
     job_states.refused(harness)
     action = started(harness, RETRY)

@@ -19,6 +19,7 @@ from webhooks import front as front_module
 from webhooks import held_answers, request_bodies
 from webhooks.exchange import MAX_ANSWER_BYTES
 from webhooks.front import Application, Front
+from webhooks.threads import Threads
 
 #: The body limit of the front under test. Bytes.
 MAX_BODY_BYTES = 500_000
@@ -277,13 +278,63 @@ def test_a_request_that_is_cancelled_while_its_body_comes_is_not_answered(length
     run(play)
 
 
+def test_an_early_answer_after_the_body_has_come_cancels_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(request_bodies, "SLOW_SECONDS", 0)
+    monkeypatch.setattr(request_bodies, "CHECK_SECONDS", 0.001)
+    asked, go_on = threading.Event(), threading.Event()
+
+    def app(_: Any, start: Any) -> Iterable[bytes]:
+        asked.set()
+        assert go_on.wait(60)
+        start("401 Unauthorized", [])
+        return [b"no key"]
+
+    async def play() -> None:
+        scene, body = Scene(app), Exchanged(b"x", complete=False)
+        task = scene.begin(body, method="POST", headers={"content-length": "10"})
+        while not asked.is_set():
+            await asyncio.sleep(0.001)
+        body.rest.set()
+        while scene.front._bodies._readings:
+            await asyncio.sleep(0.001)
+        go_on.set()
+        await task
+        assert (body.status, body.body) == (401, b"no key")
+
+    run(play)
+
+
+def test_a_cancelled_call_holds_up_no_other() -> None:
+    go_on = threading.Event()
+
+    async def play() -> None:
+        threads = Threads(asyncio.get_running_loop(), 2)
+        cancelled = asyncio.create_task(threads.run(go_on.wait, 60))
+        other = asyncio.create_task(threads.run(go_on.wait, 60))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        await asyncio.gather(cancelled, return_exceptions=True)
+        threads._waking = True  # both calls end before the loop is woken
+        go_on.set()
+        while len(threads._ended) < 2:
+            await asyncio.sleep(0.001)
+        if not threads._ended[0][0].cancelled():
+            threads._ended.rotate()
+        threads._deliver()
+        assert await other
+
+    run(play)
+
+
 # Held answers ----------------------------------------------------------------------------------
 
 
 class Job:
     """A job whose route holds its answer while it is open."""
 
-    def __init__(self, seconds: float = 60) -> None:
+    def __init__(self, seconds: float = 3600) -> None:
         self.open = True
         self.away = False
         self.seconds = seconds

@@ -13,8 +13,9 @@ from orchestrator.enqueue import CELERY_SCOPE, OPEN_RETRY_SECONDS, create_job, j
 from orchestrator.jsonio import rfc3339
 from orchestrator.ledger import keys
 from orchestrator.operations import enqueue_messages
-from orchestrator.operations.enqueue_messages import take_waiting
+from orchestrator.operations.enqueue_messages import EnqueueMessage, take_message, take_waiting
 from orchestrator.operations.tenants import set_tenant
+from tests.support import job_states
 from tests.support.fakes import Harness
 from tests.support.providers import EXAMPLE_REQUESTS
 from tests.support.worker_app import worker
@@ -36,6 +37,18 @@ def test_a_message_names_the_tenant_of_its_job(
     assert job is not None
     assert job.tenant == "shop"
     assert job_of_key(harness.runtime, CELERY_SCOPE, "task-1") is None
+
+
+def test_a_repeated_message_whose_job_cannot_be_read_holds_up_no_other(harness: Harness) -> None:
+    message = EnqueueMessage("task-1", EXAMPLE_REQUESTS["hiapi"], (), {})
+    take_message(harness.runtime, message)
+    job = job_of_key(harness.runtime, CELERY_SCOPE, "task-1")
+    assert job is not None
+    job_states.make_unreadable(harness, job.id, {"attempt": "x"})
+
+    take_message(harness.runtime, message)  # it is acknowledged
+
+    assert harness.ledger.overview.size() == 1
 
 
 def send_many(

@@ -233,6 +233,7 @@ def test_a_task_or_a_stream_ignores_the_circuit_breaker(
         pause(harness, "shop.told")
 
         assert once(harness, job_id).status is DONE
+        assert harness.runtime.host_limiter.shares._used == 0, "its place is free again"
 
 
 def test_a_message_inside_waits_while_its_tenant_holds_its_share(harness: Harness) -> None:
