@@ -21,6 +21,7 @@ from orchestrator import log, tracing
 from orchestrator.callbacks.address import CallbackAddress
 from orchestrator.enqueue import CELERY_SCOPE, job_of_key
 from orchestrator.jobs.model import Step
+from orchestrator.ledger import keys
 from orchestrator.messages import Broker, JobsByProvider, Nudger
 from orchestrator.steps.archive import archive
 from orchestrator.steps.notify import notify
@@ -194,6 +195,24 @@ def test_the_jobs_of_a_batch_continue_one_trace(
     jobs = [harness.job(each["job"]["id"]) for each in answered.get_json()["results"]]
     span_id = spans(exporter)["create jobs"].context.span_id
     assert {job.trace for job in jobs} == {f"00-{TRACE_ID}-{span_id:016x}-01 shop=1"}
+
+
+def test_a_trace_costs_no_job_its_callback(
+    harness: Harness, exporter: InMemorySpanExporter
+) -> None:
+    harness.provider.handler = evolink(harness)
+    job_id = enqueued(harness)
+    submit(harness.runtime, job_id)
+    job_states.make_unreadable(harness, job_id, {"confirm.attempts": "x"})
+    address = CallbackAddress("evolink", job_id, 1)
+    path = urlsplit(address.url(harness.runtime.settings)).path
+    body = evolink(harness, "completed")(ReceivedRequest("GET", "/", {}, b"")).body
+
+    answered = WebApp(harness.runtime).test_client().post(path, data=body)
+
+    assert answered.status_code == 200
+    assert harness.redis.hget(keys.job(job_id), "status") == "succeeded"
+    assert "POST /callbacks" in spans(exporter)
 
 
 def test_a_celery_message_continues_the_trace_of_its_sender(

@@ -7,7 +7,7 @@ from orchestrator.callbacks.address import CallbackAddress
 from orchestrator.callbacks.body import read_body
 from orchestrator.jobs.model import ErrorCode, JobError, Outcome, PendingFailure, Step
 from orchestrator.jsonio import NotJson
-from orchestrator.ledger import Result, Settlement
+from orchestrator.ledger import Result, Settlement, UnreadableJob
 from orchestrator.providers.responses import TaskReport, Unreadable
 from orchestrator.runtime import Runtime
 
@@ -99,14 +99,23 @@ def _apply(
 
 def _span(runtime: Runtime, address: CallbackAddress) -> tracing.Span:
     """Return the span of a callback in its job's trace. The provider's `traceparent` is ignored."""
-    job = runtime.ledger.get(address.job_id) if tracing.is_on() else None
+    trace = _trace_of(runtime, address.job_id) if tracing.is_on() else ""
     attributes = {
         "http.request.method": "POST",
         "http.route": "/callbacks/<provider>/<reference>/<token>",
         "messaging.message.conversation_id": address.job_id,
         "gen_ai.provider.name": address.provider,
     }
-    return tracing.span("POST /callbacks", "server", attributes, parent=job.trace if job else "")
+    return tracing.span("POST /callbacks", "server", attributes, parent=trace)
+
+
+def _trace_of(runtime: Runtime, job_id: str) -> str:
+    """Return the trace of a job. A job that cannot be read gets its callback nevertheless."""
+    try:
+        job = runtime.ledger.get(job_id)
+    except UnreadableJob:
+        return ""
+    return job.trace if job else ""
 
 
 def _settle(
