@@ -6,14 +6,13 @@ After LedgerUnavailable the job may or may not exist. Call again with the same i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from orchestrator import log, tracing
-from orchestrator.job_check import REQUEST_SCHEMA, CheckedJob, check_job
+from orchestrator.job_check import REQUEST_SCHEMA, CheckedJob, check_job, reached_limits
 from orchestrator.jobs.model import FollowUp, FollowUpStatus, Job, Status, Step
 from orchestrator.jobs.request import JobRequest
 from orchestrator.jobs.tenant import DEFAULT_TENANT, Tenant, tenant_name
@@ -244,7 +243,8 @@ def create_job(
         "messaging.operation.type": "create",
         "gen_ai.provider.name": job.request.provider,
     }
-    with _stored(runtime, references), tracing.span("create job", "producer", attributes) as span:
+    _store_references(runtime, job, references, idempotency)
+    with tracing.span("create job", "producer", attributes) as span:
         try:
             result = _store(
                 runtime, job, owner, idempotency=idempotency, file=file, retry_of=retry_of
@@ -259,16 +259,27 @@ def create_job(
     return result
 
 
-@contextmanager
-def _stored(runtime: Runtime, references: Sequence[Reference]) -> Iterator[None]:
-    """Store reference images. A tenant at its limit could fill the storage, so they go then."""
-    new = [each for each in references if each.store(runtime)]
-    try:
-        yield
-    except TenantLimitReached:
-        for each in new:
-            runtime.storage.delete(each.path)
-        raise
+def _store_references(
+    runtime: Runtime,
+    job: CheckedJob,
+    references: Sequence[Reference],
+    idempotency: Idempotency | None,
+) -> None:
+    """Store reference images, unless the tenant has reached a limit: it could fill the storage.
+
+    They stay if the limit is reached meanwhile. Another job may have got them.
+
+    Raises:
+        TenantLimitReached: nothing is stored.
+    """
+    if not references:
+        return
+    if not (idempotency and runtime.ledger.idempotency_keys.find(idempotency)):
+        for limit, wait_ms in reached_limits(runtime, job):
+            reached = Created(Result.LIMITED, "", limit, wait_ms)
+            raise _limit_reached(job.limits, job.request.provider, reached)
+    for each in references:
+        each.store(runtime)
 
 
 def _store(

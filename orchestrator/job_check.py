@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from orchestrator.clock import DAY_MS
 from orchestrator.delivery.targets import refusals, signing_secrets
 from orchestrator.jobs.model import Cost
 from orchestrator.jobs.request import JobRequest
@@ -129,6 +130,29 @@ def _expected_costs(runtime: Runtime, limits: Tenant, request: JobRequest) -> di
             raise InvalidRequest(Violation(f"{field}model", at.model, f"{allowed}; see {variable}"))
         costs[at.provider] = cost
     return costs
+
+
+def reached_limits(runtime: Runtime, job: CheckedJob) -> Iterator[tuple[str, int]]:
+    """Yield each limit of its tenant that refuses a job now, and the wait (ms; 0: unknown).
+
+    With several shards, a limit may be reached a little earlier.
+
+    Raises:
+        LedgerUnavailable: Redis is away.
+    """
+    limits, overview, now = job.limits, runtime.ledger.overview, runtime.clock()
+    if limits.max_open is not None and overview.open_jobs(limits.name) >= limits.max_open:
+        yield "max_open", 0
+    if limits.requests_per_second is not None:
+        wait = overview.rate_wait(limits.name, limits.requests_per_second, now=now)
+        if wait > 0:
+            yield "requests_per_second", wait
+    name = job.request.provider
+    budget, cost = limits.daily_budgets.get(name), job.reserve.get(name)
+    if budget and cost:
+        spent = overview.spent(limits.name, now=now).get((name, budget.unit), 0.0)
+        if not budget.allows(spent + cost.amount):
+            yield "daily_budget", DAY_MS - now % DAY_MS
 
 
 def by_target(request: JobRequest) -> Iterator[tuple[str, JobRequest]]:

@@ -82,15 +82,13 @@ class Reference:
         link = f"{settings.public_url}/{PATH}/{token}/{owner}/{file}"
         return cls(link, reference_path(owner, file), kind, content)
 
-    def store(self, runtime: Runtime) -> bool:
-        """Store the image. Return whether it was not stored before.
+    def store(self, runtime: Runtime) -> None:
+        """Store the image. It is kept for LIFETIME_MS from now on.
 
         Raises:
             StorageError: the storage failed.
         """
-        is_new = runtime.storage.modified(self.path) is None
         runtime.storage.put(self.path, BytesIO(self.content), self.content_type)
-        return is_new
 
 
 class NotKept(Exception):

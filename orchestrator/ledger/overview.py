@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -21,6 +22,7 @@ from orchestrator.ledger.results import Result
 from orchestrator.ledger.script import load
 from orchestrator.ledger.snapshots import Snapshot, read_snapshots, unlisted_jobs
 from orchestrator.ledger.spoiled import SPOILED, read_all, read_fields
+from orchestrator.ledger.tenant_limits import rate_part
 from orchestrator.ledger.totals import COUNTED, Totals, of_tenants, read_totals
 
 #: Jobs that are read in one round trip.
@@ -83,6 +85,19 @@ class Overview:
                 client.hget(keys.counts(shard), f"{tenant} open") for shard in self._shards
             ]
         return sum(int(count or 0) for count in counted)
+
+    def rate_wait(self, tenant: str, rate: float, *, now: int) -> int:
+        """Return the time until a tenant with this limit of jobs per second may have one more, ms.
+
+        Each shard has a part of the limit. The one that is free first counts.
+        """
+        interval, burst = rate_part(rate, len(self._shards))
+        with self._redis() as client:
+            free_at: list[Any] = [
+                client.hget(keys.counts(shard), f"{tenant} rate") for shard in self._shards
+            ]
+        first = max(min(float(time or 0) for time in free_at), now)
+        return max(0, math.ceil(first + interval - now - burst * interval))
 
     def queued(self) -> dict[str, int]:
         """Return the number of jobs that wait for a submission, by provider."""

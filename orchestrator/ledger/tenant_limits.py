@@ -34,11 +34,17 @@ def limit_arguments(
     if limits.max_open is not None:
         args[0] = limits.max_open // shards + (shard < limits.max_open % shards)
     if limits.requests_per_second is not None:
-        rate = limits.requests_per_second / shards
-        args[1:3] = [f"{1000 / rate:.3f}", max(1, math.ceil(rate))]
+        interval, burst = rate_part(limits.requests_per_second, shards)
+        args[1:3] = [f"{interval:.3f}", burst]
     if part := _budget_part(limits, provider, reserve, shards):
         args[3:] = [f"{part['cost']:.9f}", part["unit"], f"{part['budget']:.9f}"]
     return args
+
+
+def rate_part(rate: float, shards: int) -> tuple[float, int]:
+    """Return a shard's part of a rate: the shortest time between jobs (ms), and jobs of a burst."""
+    part = rate / shards
+    return 1000 / part, max(1, math.ceil(part))
 
 
 def fallback_argument(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.clock import DAY_MS
 from orchestrator.enqueue import TenantLimitReached, check_created
-from orchestrator.job_check import CheckedJob, by_target, check_job
+from orchestrator.job_check import CheckedJob, by_target, check_job, reached_limits
 from orchestrator.jobs.request import JobRequest
 from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.ledger import Created, Result
@@ -57,24 +56,11 @@ def _cost(runtime: Runtime, request: JobRequest) -> dict[str, Any]:
 
 
 def _check_limits(runtime: Runtime, job: CheckedJob) -> None:
-    """Check the limits of the tenant that can be read: open jobs, and the budget of a day.
+    """Check the limits of the tenant.
 
     Raises:
         TenantLimitReached: one of them allows no further job.
     """
-    for limit, wait_ms in _reached(runtime, job):
+    for limit, wait_ms in reached_limits(runtime, job):
         refused = Created(Result.LIMITED, "", limit, wait_ms)
         check_created(refused, job.limits, job.request.provider)
-
-
-def _reached(runtime: Runtime, job: CheckedJob) -> Iterator[tuple[str, int]]:
-    """Yield the limits that are reached, and the time until each may allow another job (ms)."""
-    limits, overview, now = job.limits, runtime.ledger.overview, runtime.clock()
-    if limits.max_open is not None and overview.open_jobs(limits.name) >= limits.max_open:
-        yield "max_open", 0
-    name = job.request.provider
-    budget, cost = limits.daily_budgets.get(name), job.reserve.get(name)
-    if budget and cost:
-        spent = overview.spent(limits.name, now=now).get((name, budget.unit), 0.0)
-        if not budget.allows(spent + cost.amount):
-            yield "daily_budget", DAY_MS - now % DAY_MS

@@ -59,7 +59,11 @@ def test_the_problem_is_that_of_the_enqueue(api: Api, changes: dict[str, Any]) -
 
 @pytest.mark.parametrize(
     ("limits", "name"),
-    [({"max_open": "1"}, "max_open"), ({"budget.hiapi": "2 credits"}, "daily_budget")],
+    [
+        ({"max_open": "1"}, "max_open"),
+        ({"requests_per_second": "0.25"}, "requests_per_second"),
+        ({"budget.hiapi": "2 credits"}, "daily_budget"),
+    ],
 )
 def test_a_limit_of_the_tenant_is_a_problem(priced: Api, limits: dict[str, str], name: str) -> None:
     limit(priced, **limits)

@@ -192,3 +192,20 @@ def test_while_redis_is_away_the_last_view_is_used_for_a_while(
     clock.now += 1
     with pytest.raises(LedgerUnavailable, match="does not answer"):
         ledger.access.current()
+
+
+@pytest.mark.parametrize(("shards", "rate"), [(1, 0.5), (1, 4.0), (3, 2.0)])
+def test_the_wait_for_a_rate_is_that_of_the_next_job(
+    redis: Redis, shards: int, rate: float
+) -> None:
+    ledger, tenant = Ledger(lambda: redis, shards=shards), Tenant("t", requests_per_second=rate)
+    now = NOW
+    for _ in range(20):
+        wait = ledger.overview.rate_wait("t", rate, now=now)
+        made = create(ledger, tenant, now=now)
+        if wait:
+            assert made.result is Result.LIMITED
+        elif shards == 1:
+            assert made.result is Result.CREATED
+        assert shards > 1 or made.wait_ms == wait
+        now += wait

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from werkzeug.datastructures import FileStorage
 
+from orchestrator.ledger import Ledger
 from orchestrator.reference_images import LIFETIME_MS, delete_old_references
 from orchestrator.security.secret import Secret
 from orchestrator.storage.storage import StorageError
@@ -235,20 +236,43 @@ def test_files_without_a_public_url_are_refused(
     assert "ORCHESTRATOR_PUBLIC_URL" in answer.json["error"]["message"]
 
 
-@pytest.mark.parametrize("limited", [True, False])
-def test_a_call_without_a_job_leaves_no_image(compatible: Compatible, limited: bool) -> None:
+@pytest.mark.parametrize("limits", [{"max_open": "1"}, {"requests_per_second": "0.1"}, {}])
+def test_a_call_without_a_job_leaves_no_image(
+    compatible: Compatible, limits: dict[str, str]
+) -> None:
     """Otherwise a tenant that may have no further job could fill the storage."""
-    if limited:
-        compatible.harness.ledger.access.set_tenant("tests", {"max_open": "1"})
+    if limits:
+        compatible.harness.ledger.access.set_tenant("tests", limits)
         edit(compatible, picture(0), picture(1))
     known = list(compatible.harness.runtime.storage.put_before("references", 2**60))
 
-    wrong = {} if limited else {"output_format": "gif"}
+    wrong = {} if limits else {"output_format": "gif"}
     answer = edit(compatible, picture(0), picture(2), **wrong)
 
-    assert answer.status_code == (429 if limited else 400), answer.text
+    assert answer.status_code == (429 if limits else 400), answer.text
     left = list(compatible.harness.runtime.storage.put_before("references", 2**60))
     assert sorted(left) == sorted(known)
+
+
+def test_a_call_that_gets_no_place_leaves_the_image_of_the_other(
+    compatible: Compatible, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two calls with the same image at once, and the tenant may have one more job."""
+    compatible.harness.ledger.access.set_tenant("tests", {"max_open": "1"})
+    create = Ledger.create
+    inner: list[Any] = []
+
+    def create_after_the_other(ledger: Ledger, *args: Any, **options: Any) -> Any:
+        monkeypatch.setattr(Ledger, "create", create)
+        inner.append(edit(compatible, picture(), prompt="In red"))
+        return create(ledger, *args, **options)
+
+    monkeypatch.setattr(Ledger, "create", create_after_the_other)
+    refused = edit(compatible, picture())
+
+    assert refused.status_code == 429
+    [url] = links(compatible, inner[0])
+    assert fetched(compatible, url).data == picture()
 
 
 def test_while_the_storage_is_away_a_call_is_sent_again(
