@@ -73,8 +73,8 @@ READS_MANY_JOBS = frozenset(
     f"overview.{name}"
     for name in (
         *("counts", "created_before", "existing", "jobs", "readable_jobs", "page", "newest"),
-        *("open_jobs", "spent", "queued", "size", "snapshots", "tenants", "unconfirmed"),
-        *("watch_totals", "with_status"),
+        *("open_jobs", "rate_wait", "spent", "queued", "size", "snapshots", "tenants"),
+        *("unconfirmed", "watch_totals", "with_status"),
     )
 )
 #: Methods of the streams of changes that read many jobs.
