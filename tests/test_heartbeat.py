@@ -57,6 +57,24 @@ def test_a_heartbeat_that_was_stopped_before_it_began_is_silent(harness: Harness
     assert harness.ledger.processes.known() == []
 
 
+def test_a_stop_that_comes_before_a_record_leaves_no_entry(harness: Harness) -> None:
+    heartbeat = Heartbeat(harness.runtime, "web")
+
+    class Stopping:
+        """A lock that is free when the process has just removed its entry."""
+
+        def __enter__(self) -> None:
+            heartbeat._stopped.set()
+
+        def __exit__(self, *_: object) -> None:
+            """Release it."""
+
+    heartbeat._recording = Stopping()  # type: ignore[assignment]
+    heartbeat._run()
+
+    assert harness.ledger.processes.known() == []
+
+
 def test_a_process_that_no_longer_fits_the_ledger_begins_nothing_and_says_it_once(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:

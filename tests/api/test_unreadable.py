@@ -155,3 +155,11 @@ def test_a_key_of_another_type_hides_no_other_job(
     recorder.record()
     assert listed(api.as_admin()) == ([newer, older], [])
     assert api.as_admin().get(f"/v1/jobs/{bad}/events").status_code == 503
+
+
+def test_a_search_of_the_ledger_by_status_names_a_key_of_another_type(api: Api) -> None:
+    good, bad = api.created(), api.created()
+    api.harness.redis.delete(keys.job(bad))
+    api.harness.redis.set(keys.job(bad), "no job")
+
+    assert listed(api.as_admin(), status="queued") == ([good], [bad])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -97,12 +98,16 @@ def test_with_a_spool_an_acceptance_outlives_the_process(
     spool = Spool(tmp_path / "spool")
     assert harness.job(job_id).attempt.task_id is None
     assert len(spool.waiting()) == 1
+    half_written = spool.folder / "by a process that died.half"
+    half_written.touch()
+    os.utime(half_written, (0, 0))
     away = False
 
     assert SpoolDrainer(harness.runtime, spool, record_spooled).drain() is False
 
     assert harness.job(job_id).attempt.task_id == "task-1"
     assert spool.waiting() == []
+    assert not half_written.exists()
 
 
 def test_an_acceptance_of_a_job_that_cannot_be_read_delays_no_other(

@@ -9,12 +9,19 @@ from typing import Any
 
 import pytest
 
-from orchestrator.enqueue import CELERY_SCOPE, OPEN_RETRY_SECONDS, create_job, job_of_key
+from orchestrator.enqueue import (
+    CELERY_SCOPE,
+    OPEN_RETRY_SECONDS,
+    EnqueueResult,
+    create_job,
+    job_of_key,
+)
 from orchestrator.jsonio import rfc3339
-from orchestrator.ledger import keys
+from orchestrator.ledger import LedgerUnavailable, keys
 from orchestrator.operations import enqueue_messages
 from orchestrator.operations.enqueue_messages import EnqueueMessage, take_message, take_waiting
 from orchestrator.operations.tenants import set_tenant
+from orchestrator.runtime import Runtime
 from tests.support import job_states
 from tests.support.fakes import Harness
 from tests.support.providers import EXAMPLE_REQUESTS
@@ -104,6 +111,30 @@ def test_a_new_message_waits_behind_older_ones_and_not_behind_another_tenants(
     send(harness, monkeypatch, **EXAMPLE_REQUESTS["hiapi"], tenant="other")
 
     assert jobs_of(harness, "task-2", "task-3") == [None, None]
+    assert job_of_key(harness.runtime, CELERY_SCOPE, "task-1", "other") is not None
+
+
+def test_a_flow_whose_messages_fail_does_not_hold_up_the_others(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = EXAMPLE_REQUESTS["hiapi"]
+    for tenant in ("shop", "other"):
+        message = EnqueueMessage("task-1", {**fields, "tenant": tenant}, (), {})
+        now = harness.clock()
+        flow = str(message.flow)
+        harness.ledger.waiting_messages.add(flow, message.stored(), now=now, due_at=now)
+        harness.clock.forward(1)
+
+    def create(runtime: Runtime, request: Any, *, tenant: str, **options: Any) -> EnqueueResult:
+        if tenant == "shop":
+            raise LedgerUnavailable("its shard is away")
+        return create_job(runtime, request, tenant=tenant, **options)
+
+    monkeypatch.setattr(enqueue_messages, "create_job", create)
+    with pytest.raises(LedgerUnavailable):
+        take_waiting(harness.runtime)
+
+    assert take_waiting(harness.runtime) == 1
     assert job_of_key(harness.runtime, CELERY_SCOPE, "task-1", "other") is not None
 
 
