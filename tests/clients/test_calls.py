@@ -198,6 +198,16 @@ def test_a_wait_asks_until_the_outcome_and_survives_an_absent_server(call: Calle
     assert all(0 < float(request.url.params["wait"]) <= 30 for request in script.requests)
 
 
+def test_a_server_that_answers_a_wait_at_once_is_not_asked_at_once_again(
+    call: Caller, pauses: list[float]
+) -> None:
+    crowded = answer(200, JOB, **{"Retry-After": "7"})
+
+    assert call(Script(answer(200, JOB), crowded, answer(200, DONE)), "wait", "job_1").succeeded
+
+    assert pauses == [1.0, 7.0]
+
+
 def test_a_wait_without_an_outcome_ends_with_the_job(call: Caller) -> None:
     with pytest.raises(orchestrator_client.WaitTimeout, match="job_1 is queued") as error:
         call(Script(answer(200, JOB)), "wait", "job_1", timeout=0)

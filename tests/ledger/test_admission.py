@@ -273,6 +273,23 @@ def test_a_refusal_below_the_places_that_were_taken_shows_no_limit(ledger: Ledge
     assert state(ledger).found_limit == 3, "the provider took four a long time ago"
 
 
+def test_places_that_were_taken_long_ago_do_not_hide_those_of_a_moment_ago(ledger: Ledger) -> None:
+    many = start(ledger, 4)
+    for lease in many:
+        accept(ledger, lease, NOW)
+    for lease in many:
+        ledger.settle_attempt(lease.job.id, 1, f"task-{lease.job.id}", SUCCESS, now=NOW)
+    later = NOW + 31_000
+    first, second, third = start(ledger, 3, now=later)
+    accept(ledger, first, later)
+    accept(ledger, second, later)
+    ledger.settle_attempt(first.job.id, 1, f"task-{first.job.id}", SUCCESS, now=later)
+
+    refuse(ledger, third, ProviderSign.BUSY, BUSY, later)
+
+    assert state(ledger, later).found_limit is None, "two tasks ran a moment ago"
+
+
 # Figures ------------------------------------------------------------------------------------
 
 

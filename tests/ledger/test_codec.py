@@ -53,6 +53,13 @@ def test_what_the_job_id_and_the_path_tell_is_not_stored() -> None:
     assert stored == {"source_url": "https://x/", "copy": copied}
 
 
+def test_what_a_newer_version_knows_of_an_image_is_left_out() -> None:
+    stored = json.loads(codec.images_text(JOB, (Image("https://x/", copy=kit.COPY),)))
+    newer = [{**stored[0], "hologram": 1, "copy": {**stored[0]["copy"], "depth": 3}}]
+
+    assert codec.read_images(JOB, json.dumps(newer)) == codec.read_images(JOB, json.dumps(stored))
+
+
 def test_the_images_of_the_first_format_are_read() -> None:
     known: Any = {"path": f"{FOLDER}/0.png", "sha256": "ab", "bytes": 9, "width": 4, "height": 5}
     known |= {"content_type": "image/png", "archived_at": NOW, "check_error": None}

@@ -6,7 +6,7 @@ import pytest
 from redis import Redis
 
 from orchestrator.jobs.model import FollowUp, FollowUpStatus, Status, Step
-from orchestrator.ledger import Ledger, Result, Settlement
+from orchestrator.ledger import Ledger, Result, Settlement, keys
 from tests.ledger import kit
 from tests.ledger.kit import COPIED, DAY, FAILURE, NOTIFYING, NOW, REQUEST, RETENTION, SUCCESS
 
@@ -72,6 +72,19 @@ def test_the_caller_hears_of_the_outcome_first(ledger: Ledger, ended: FollowUpSt
     job = kit.job(ledger, job_id)
     assert (job.notification and job.notification.status) == FollowUpStatus.DONE
     assert not job.notifies_late_result
+
+
+def test_a_late_result_takes_its_job_off_the_failed_notifications(
+    ledger: Ledger, redis: Redis
+) -> None:
+    job_id = kit.settled(ledger, FAILURE, NOTIFYING)
+    kit.finish_follow_up(ledger, job_id, Step.NOTIFY, FollowUpStatus.DEAD)
+    assert redis.zscore(keys.dead(0), job_id) is not None
+
+    late_success(ledger, job_id)
+
+    assert redis.zscore(keys.dead(0), job_id) is None
+    assert kit.job(ledger, job_id).notifies_late_result
 
 
 def test_a_caller_that_wants_no_notification_gets_no_second_one(ledger: Ledger) -> None:
