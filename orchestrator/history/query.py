@@ -10,7 +10,8 @@ from orchestrator.jobs.model import FollowUpStatus, Job
 from orchestrator.ledger import identifiers, keys
 from orchestrator.ledger.refusals import UnreadableJob
 
-#: The most that the clock of an enqueuing host, which is in a job's id, may differ from Redis'. ms.
+#: The most that the time in a job's id may differ from its creation. Ids that an older version made
+#: have the time of its host. ms.
 CLOCK_SKEW_MS = 60_000
 
 
