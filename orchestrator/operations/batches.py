@@ -19,6 +19,7 @@ from orchestrator.enqueue import (
     API_SCOPE,
     IdempotencyGone,
     IdempotencyMismatch,
+    cancel_unaudited,
     check_created,
     checked_key,
     key_owner,
@@ -352,8 +353,24 @@ def _sealed(runtime: Runtime, batch: OpenBatch, entries: list[BatchEntry]) -> Ba
     made = sum(entry.job is not None for entry in entries)
     log.get().info("batch_created", batch=batch.id, jobs=made, problems=len(entries) - made)
     if not first and (stored := runtime.ledger.batches.answer(batch.id)) is not None:
-        return _answered(runtime, batch, stored)  # the same request at the same time was faster
+        # The same request at the same time was faster, and its caller got this answer.
+        answered = _answered(runtime, batch, stored)
+        _cancel_unanswered(runtime, entries, answered.entries)
+        return answered
     return BatchResult(batch.id, entries)
+
+
+def _cancel_unanswered(
+    runtime: Runtime, made: Sequence[BatchEntry], answered: Sequence[BatchEntry]
+) -> None:
+    """Cancel the new jobs of entries that were answered with a problem, such as a limit.
+
+    The caller sends these entries again under another key, and would pay twice.
+    """
+    for entry, answer in zip(made, answered, strict=True):
+        if entry.job and not entry.replayed and not answer.job:
+            result = cancel_unaudited(runtime, entry.job.id)
+            log.get().warning("batch_job_unanswered", job=entry.job.id, result=result)
 
 
 def _answered(runtime: Runtime, batch: OpenBatch, answer: str) -> BatchResult:

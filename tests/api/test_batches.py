@@ -300,3 +300,26 @@ def test_a_key_finds_its_batch_whatever_the_settings_are_now(open_api: Open) -> 
     assert made(again) == made(first)
     assert "idempotency-mismatch" in other.text
     assert body(new)["errors"][0]["field"] == "notify_url"
+
+
+def test_two_calls_at_once_make_no_job_of_an_entry_that_was_answered_with_a_limit(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its caller sends the entry again with another key, and would pay twice."""
+    set_tenant(api.harness.runtime, TENANT, {"max_open": "1"}, actor="tests")
+    create_jobs, other = Batches.create_jobs, {**UNIFIED, "prompt": "Another"}
+    faster: list[TestResponse] = []
+
+    def create_after_the_other(batches: Batches, *args: Any, **options: Any) -> Any:
+        monkeypatch.setattr(Batches, "create_jobs", create_jobs)
+        faster.append(post(api, UNIFIED, other, key="order-1"))
+        api.post(f"/v1/jobs/{made(faster[0])[0]}/cancel")  # now the tenant may have a job again
+        return create_jobs(batches, *args, **options)
+
+    monkeypatch.setattr(Batches, "create_jobs", create_after_the_other)
+    slower = post(api, UNIFIED, other, key="order-1")
+
+    assert (faster[0].status_code, slower.status_code) == (202, 200)
+    assert body(slower)["results"][1] == body(faster[0])["results"][1]
+    assert body(slower)["results"][1]["problem"]["limit"] == "max_open"
+    assert [api.harness.job(job_id).status for job_id in all_jobs(api)] == ["cancelled"] * 2
