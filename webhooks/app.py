@@ -9,7 +9,7 @@ from orchestrator.callbacks.drain import SpoolDrainer
 from orchestrator.callbacks.spool import Spool
 from orchestrator.runtime import Runtime
 from orchestrator.steps.acceptance import record_spooled
-from webhooks import receiver
+from webhooks import path_prefix, receiver
 
 
 def create_app(runtime: Runtime) -> Flask:
@@ -27,4 +27,5 @@ def create_app(runtime: Runtime) -> Flask:
     receiver.install(app, receiver.Receiver(runtime, drainer))
     api.mount(app, runtime)
     dashboard.mount(app, runtime)
+    path_prefix.install(app, lambda: runtime.settings.public_url)
     return app

@@ -19,7 +19,7 @@ from orchestrator.api.incoming import base64_size
 from orchestrator.heartbeat import Heartbeat
 from orchestrator.runtime import Runtime, default_runtime
 from orchestrator.settings.environment import ConfigError
-from webhooks import idle_connections
+from webhooks import idle_connections, path_prefix
 from webhooks.app import create_app
 from webhooks.front import Front
 from webhooks.receiver import MAX_LONG_BYTES, PREFIX
@@ -53,6 +53,7 @@ def _is_short(runtime: Runtime, method: str, path: str) -> bool:
     """Return whether a request is an enqueue or a callback, and waits for nothing but Redis."""
     if method != "POST" or runtime.ledger.connections.is_silent:
         return False
+    path = path_prefix.without(path_prefix.path_of(runtime.settings.public_url), path)
     return path == plain_enqueue.PATH or path.startswith(PREFIX)
 
 

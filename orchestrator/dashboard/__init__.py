@@ -138,7 +138,7 @@ def _of_session(runtime: Runtime) -> dict[str, Any]:
         (title, [item for item in items if _is_shown(item.endpoint, item.admin)])
         for title, items in MENU
     ]
-    shown: dict[str, Any] = {"session": session, "menu": menu, "here": request.full_path}
+    shown: dict[str, Any] = {"session": session, "menu": menu, "here": views.here()}
     if not views.is_live():
         shown["notice"] = runtime.ledger.sessions.take_notice(session.token)
         shown["tenant"] = _tenant_of_menu()
@@ -208,7 +208,7 @@ def _answer_errors(pages: Blueprint) -> None:
 def _error(status: int, title: str, text: str) -> Response:
     if views.is_live():
         return Response(text, status, mimetype="text/plain")
-    again = request.full_path.rstrip("?") if status == 503 and request.method == "GET" else None
+    again = views.here().rstrip("?") if status == 503 and request.method == "GET" else None
     return views.render("error", status, title=title, text=text, again=again, is_ours=True)
 
 

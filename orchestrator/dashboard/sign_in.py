@@ -27,7 +27,9 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
         except SignInRefused as refusal:
             status = 429 if isinstance(refusal, TooManyFailures) else 401
             return views.render("sign_in", status, target=_target(), error=str(refusal))
-        return _entered(token, ends_at, _target() or url_for("dashboard.overview"))
+        target = _target()
+        wanted = request.script_root + target if target else url_for("dashboard.overview")
+        return _entered(token, ends_at, wanted)
 
     @pages.get("/link")
     def open_link() -> Answer:

@@ -74,6 +74,11 @@ def chosen_tenant() -> str | None:
     return tenant_name(named) if named else None
 
 
+def here() -> str:
+    """Return the path of this page and its parameters, with the path of the public URL."""
+    return request.script_root + request.full_path
+
+
 def is_live() -> bool:
     """Return whether the browser asks for the live part of a page again."""
     return request.headers.get("HX-Request") == "true" and "HX-Boosted" not in request.headers
