@@ -113,6 +113,16 @@ def join_or_create(
     raise LedgerUnavailable("other requests with the same content made too many jobs meanwhile")
 
 
+def joined_job(runtime: Runtime, digest: str, announced: Announcement) -> Job | None:
+    """Return the newest job of a request if the request joins it, whatever it would make now."""
+    latest = runtime.ledger.repeats.latest(digest)
+    job = runtime.ledger.get(latest.job_id) if latest else None
+    if not (job and _joins(job, latest, announced, runtime.clock())):
+        return None
+    log.get().info("job_joined", job=job.id, status=job.status, announced=announced.name)
+    return job
+
+
 def _joins(job: Job, latest: LatestJob | None, announced: Announcement, now: int) -> bool:
     if not job.status.terminal:
         return True

@@ -12,16 +12,19 @@ from typing import Any
 
 from orchestrator.api.auth import caller
 from orchestrator.api.compatible.held_call import CallJob
-from orchestrator.enqueue import API_SCOPE, create_job
+from orchestrator.enqueue import API_SCOPE, create_job, key_owner
 from orchestrator.job_check import check_job
+from orchestrator.jobs.model import Job
 from orchestrator.jobs.request import Target
 from orchestrator.jobs.uploads import ImageFile
 from orchestrator.jobs.validation import InvalidRequest, Violation
+from orchestrator.ledger import Idempotency
 from orchestrator.operations.image_size import size_options
 from orchestrator.operations.model_names import resolve_model
 from orchestrator.operations.repeated_requests import (
     Announcement,
     join_or_create,
+    joined_job,
     request_digest,
 )
 from orchestrator.providers.catalog import Model, merged
@@ -84,6 +87,15 @@ class ImageCall:
             LedgerUnavailable: as for `create_job`.
             StorageError: the storage is away.
         """
+        earlier = self._earlier_jobs(runtime, key=key, path=path, announced=announced)
+        if earlier:
+            # Whatever the name of the model, its provider and its limits mean now.
+            return earlier
+        return self._made_jobs(runtime, key=key, path=path, announced=announced)
+
+    def _made_jobs(
+        self, runtime: Runtime, *, key: str | None, path: str, announced: Announcement
+    ) -> tuple[tuple[CallJob, ...], tuple[str, ...]]:
         targets = resolve_model(runtime, self.model)
         model = _model_of(runtime, targets[0])
         request, ignored = self._request(runtime, targets, model)
@@ -108,23 +120,52 @@ class ImageCall:
     ) -> CallJob:
         """Create job number `number` of the request, or find the one that it joins."""
         tenant = caller().tenant
+        digest = self._digest(path, number, key)
         if key is not None:
-            scope = API_SCOPE if number == 0 else f"{API_SCOPE}.{number}"
+            scope = _scope(number)
             made = create_job(runtime, request, scope=scope, tenant=tenant, key=key, **images)
+            if not made.replayed:
+                runtime.ledger.repeats.remember(digest, made.job.id)
             return CallJob(made.job.id, "", made.replayed)
-        digest = self._digest(path, number)
         made = join_or_create(
             runtime, request, digest=digest, announced=announced, tenant=tenant, **images
         )
         return CallJob(made.job.id, digest, made.replayed)
 
-    def _digest(self, path: str, number: int) -> str:
+    def _earlier_jobs(
+        self, runtime: Runtime, *, key: str | None, path: str, announced: Announcement
+    ) -> tuple[tuple[CallJob, ...], tuple[str, ...]] | None:
+        """Return the jobs that the same call made before, or None if it has not all of them."""
+        jobs, count, ignored = list[CallJob](), 1, tuple[str, ...]()
+        while len(jobs) < count:
+            number = len(jobs)
+            digest = self._digest(path, number, key)
+            if key is None:
+                job = joined_job(runtime, digest, announced)
+            else:
+                job = _job_of_key(runtime, key, number, digest)
+            if job is None:
+                return None
+            jobs.append(CallJob(job.id, digest if key is None else "", joined=True))
+            asked = self.options.get("n", 1)
+            # Without an `n` of its own, it is one of several.
+            count = 1 if job.request.options.get("n", 1) == asked else asked
+            target = Target(job.request.provider, job.request.model)
+            ignored = self._ignored(_model_of(runtime, target))
+        return tuple(jobs), ignored
+
+    def _ignored(self, model: Model | None) -> tuple[str, ...]:
+        """Return the extras that a model does not know."""
+        known = set(model.schema.fields) if model else set()
+        return tuple(name for name in self.extras if name not in known)
+
+    def _digest(self, path: str, number: int, key: str | None = None) -> str:
         images = [
             each if isinstance(each, str) else hashlib.sha256(each.content).hexdigest()
             for each in self.images
         ]
         content = (path, self.model, self.options, images, self.size, self.extras, number)
-        return request_digest(caller().name, *content)
+        return request_digest(caller().name, *content, *([] if key is None else [key]))
 
     def _request(
         self, runtime: Runtime, targets: Sequence[Target], model: Model | None
@@ -133,9 +174,8 @@ class ImageCall:
         first, *others = targets
         adapter = runtime.providers[first.provider]
         chosen = size_options(adapter, first.model, self.size) if self.size else {}
-        known = set(model.schema.fields) if model else set()
-        sent = {name: value for name, value in self.extras.items() if name in known}
-        ignored = tuple(name for name in self.extras if name not in known)
+        ignored = self._ignored(model)
+        sent = {name: value for name, value in self.extras.items() if name not in ignored}
         sent |= chosen.pop("provider_options", {})
         request = {**chosen, **self.options, "provider": first.provider, "model": first.model}
         own = request.get("provider_options", {})
@@ -170,6 +210,20 @@ class ImageCall:
         return None, [each for each in images if isinstance(each, Reference)]
 
 
+def _scope(number: int) -> str:
+    return API_SCOPE if number == 0 else f"{API_SCOPE}.{number}"
+
+
+def _job_of_key(runtime: Runtime, key: str, number: int, digest: str) -> Job | None:
+    """Return the job of an idempotency key if a call with this digest made it."""
+    latest = runtime.ledger.repeats.latest(digest)
+    if latest is None:
+        return None
+    owner = key_owner(_scope(number), caller().tenant)
+    known = runtime.ledger.idempotency_keys.find(Idempotency(owner, key))
+    return runtime.ledger.get(latest.job_id) if known and known[0] == latest.job_id else None
+
+
 def _without_unfit_fallbacks(
     runtime: Runtime, request: dict[str, Any], file: ImageFile | None
 ) -> dict[str, Any]:
@@ -190,7 +244,9 @@ def _without_unfit_fallbacks(
 
 def _model_of(runtime: Runtime, target: Target) -> Model | None:
     """Return the model of a target, or None if the provider does not list it."""
-    adapter = runtime.providers[target.provider]
+    adapter = runtime.providers.get(target.provider)
+    if adapter is None:
+        return None
     family = adapter.families.get(target.model)
     return adapter.models.get(family.default if family else target.model)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from orchestrator.api.compatible.held_call import JOB_HEADER
 from orchestrator.enqueue import create_job
 from orchestrator.jobs.model import ErrorCode
+from orchestrator.jobs.request import Target
 from orchestrator.operations.repeated_requests import (
     ANSWER_LOST_MS,
     MAX_AGE_MS,
@@ -17,7 +21,11 @@ from orchestrator.operations.repeated_requests import (
     join_or_create,
     request_digest,
 )
+from orchestrator.operations.tenants import set_tenant
 from tests.api.compatible.conftest import Compatible
+from tests.api.conftest import Api
+from tests.support.fakes import TENANT
+from tests.support.web import WebApp
 
 FIRST, REPEATED = {"X-Stainless-Retry-Count": "0"}, {"X-Stainless-Retry-Count": "1"}
 
@@ -158,6 +166,70 @@ def test_a_route_that_changed_meanwhile_makes_no_second_job(compatible: Compatib
     )
 
     assert (joined.job.id, joined.replayed) == (first.job.id, True)
+
+
+ROUTES = {
+    "another model": {"our-images": (Target("hiapi", "gpt-image-2-preview"),)},
+    "another provider": {"our-images": (Target("evolink", "gpt-image-2"),)},
+    "no provider": {"our-images": (Target("hiapi", "no-such-model"),)},
+    "no route": {},
+}
+
+
+@pytest.mark.parametrize("change", ROUTES)
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "order-1"}])
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_route_that_changes_keeps_the_jobs_of_earlier_calls(
+    open_compatible: Callable[..., Compatible], headers: dict[str, str], n: int, change: str
+) -> None:
+    old = open_compatible(ORCHESTRATOR_MODEL_ROUTES="our-images=hiapi/Nano-Banana-2")
+    asked: dict[str, Any] = {"model": "our-images", "n": n, "headers": {**headers, **REPEATED}}
+    jobs = [each.id for each in old.all_jobs(n, **asked)]
+    new = with_settings(old, model_routes=ROUTES[change])
+
+    joined = new.generate(**asked)
+
+    assert joined.status_code == 200, joined.text
+    assert joined.headers[JOB_HEADER].split(", ") == jobs
+    assert joined.headers["Idempotent-Replay"] == "true"
+    other = new.generate(**asked, prompt="A blue cube")
+    assert other.status_code != 200
+    assert other.headers.get(JOB_HEADER) not in jobs
+
+
+def test_a_provider_that_is_switched_off_keeps_the_jobs_of_earlier_calls(
+    compatible: Compatible,
+) -> None:
+    job_id = compatible.begin()
+    compatible.succeed(job_id)
+    off = with_settings(compatible, providers={})
+
+    assert job_of(off, headers=FIRST) == job_id, "nobody was answered its outcome"
+    assert off.generate(headers=FIRST).status_code == 404
+    assert job_of(off, headers=REPEATED) == job_id
+    assert compatible.harness.ledger.overview.size() == 1
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "order-1"}])
+def test_some_of_the_jobs_are_no_answer_after_a_change(
+    open_compatible: Callable[..., Compatible], headers: dict[str, str]
+) -> None:
+    """The second job was refused, for a limit, when the route had its old model."""
+    old = open_compatible(ORCHESTRATOR_MODEL_ROUTES="our-images=hiapi/Nano-Banana-2")
+    set_tenant(old.harness.runtime, TENANT, {"max_open": "1"}, actor="tests")
+    asked: dict[str, Any] = {"model": "our-images", "n": 2, "headers": headers}
+    assert old.generate(**asked).status_code == 429
+    new = with_settings(old, model_routes={})
+
+    assert new.generate(**asked).status_code == 404
+
+
+def with_settings(compatible: Compatible, **changes: Any) -> Compatible:
+    """The same installation after a start with other settings."""
+    harness = compatible.harness
+    settings = replace(harness.runtime.settings, **changes)
+    harness = replace(harness, runtime=replace(harness.runtime, settings=settings))
+    return Compatible(Api(harness, WebApp(harness.runtime)))
 
 
 def test_an_idempotency_key_decides_alone(compatible: Compatible) -> None:
