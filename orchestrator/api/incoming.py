@@ -48,6 +48,10 @@ def form(runtime: Runtime) -> tuple[dict[str, Any], ImageFile]:
     if len(images) != 1:
         allowed = "one file, as the form part image_file"
         raise InvalidRequest(Violation("image_file", f"{len(images)} files", allowed))
+    jobs = len(texts.getlist("job")) + len(files.getlist("job"))
+    if jobs != 1:
+        allowed = "one request as JSON, as the form part job"
+        raise InvalidRequest(Violation("job", f"{jobs} parts", allowed))
     job = files["job"].stream.read() if "job" in files else texts.get("job", "").encode()
     return _parsed(job), ImageFile(images[0].filename or "image", images[0].stream.read())
 

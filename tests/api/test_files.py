@@ -113,6 +113,19 @@ def test_two_files_are_refused(api: Api) -> None:
     assert (error["field"], error["value"]) == ("image_file", "2 files")
 
 
+@pytest.mark.parametrize(
+    ("job", "count"), [(None, 0), ([JOB, JOB.replace("red", "blue")], 2), ([JOB, "json"], 2)]
+)
+def test_a_form_has_one_request(api: Api, job: Any, count: int) -> None:
+    if isinstance(job, list):
+        job = [(BytesIO(JOB.encode()), "job.json") if each == "json" else each for each in job]
+    parts = {} if job is None else {"job": job}
+
+    error = refusal(send(api, **parts, image_file=file()))
+
+    assert (error["field"], error["value"]) == ("job", f"{count} parts")
+
+
 @pytest.mark.parametrize("job", [b"", b"{", b"\xff"])
 def test_a_request_that_is_no_json_is_400(api: Api, job: bytes) -> None:
     response = send(api, job=(BytesIO(job), "job.json"), image_file=file())

@@ -186,7 +186,7 @@ def _set_field(data: dict[str, Any], part: Part) -> None:
     """Put a text of a form into `data`: `n`, `metadata[order]` or `image[]`.
 
     Raises:
-        InvalidRequest: the name has another form, or the text is not UTF-8.
+        InvalidRequest: the name has another form or was there, or the text is not UTF-8.
     """
     match = _NESTED.fullmatch(part.name)
     try:
@@ -205,6 +205,8 @@ def _set_field(data: dict[str, Any], part: Part) -> None:
         if not isinstance(here, dict):
             raise InvalidRequest(Violation(part.name, value, "one value, or several with keys"))
         name = inner
+    if name in here:
+        raise InvalidRequest(Violation(part.name, value, "given once"))
     here[name] = value if keys else _typed(name, value)
 
 
