@@ -103,6 +103,8 @@ def _csv_lines(content: bytes) -> Iterator[JobLine]:
         number = content.count(b"\n", 0, error.start) + 1
         yield _bad(number, "the line", "other bytes", "UTF-8 text")
         return
+    # The usual limit is shorter than a prompt may be. It is one for all readers of the process.
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] | None = None
     number = 1
@@ -133,12 +135,13 @@ def _csv_line(number: int, header: Sequence[str], cells: Sequence[str]) -> JobLi
     if len(cells) > len(header):
         return _bad(number, "the line", f"{len(cells)} cells", f"at most {len(header)} cells long")
     request: dict[str, Any] = {}
+    parts: dict[str, str] = {}
     violations = []
     for name, cell in zip(header, cells, strict=False):
         if cell == "":
             continue
         if name.startswith(METADATA):
-            _set_in(request.setdefault("metadata", {}), name[len(METADATA) :].split("."), cell)
+            parts[name] = cell
         elif isinstance(REQUEST_SCHEMA.fields.get(name, fields.String()), fields.String):
             request[name] = cell
         else:
@@ -146,17 +149,26 @@ def _csv_line(number: int, header: Sequence[str], cells: Sequence[str]) -> JobLi
                 request[name] = parse(cell)
             except NotJson:
                 violations.append(Violation(name, cell, 'JSON, such as 2 or ["a", "b"]'))
+    # The column `metadata` comes first, wherever it stands.
+    for name, cell in parts.items():
+        if not _set_in(request, name.split("."), cell):
+            allowed = "left empty: another column gives this value, or one around it or inside it"
+            violations.append(Violation(name, cell, allowed))
     if violations:
         return JobLine(number, error=InvalidRequest(*violations))
     return JobLine(number, request)
 
 
-def _set_in(metadata: Any, names: Sequence[str], value: str) -> None:
-    """Set a value in an object, and in objects inside it: `a.b` is the value of b in a."""
+def _set_in(here: Any, names: Sequence[str], value: str) -> bool:
+    """Set a value in an object inside an object: `a.b` is b in a. Return whether it was free."""
     for name in names[:-1]:
-        inner = metadata.setdefault(name, {})
-        metadata = inner if isinstance(inner, dict) else metadata
-    metadata[names[-1]] = value
+        here = here.setdefault(name, {})
+        if not isinstance(here, dict):
+            return False
+    if names[-1] in here:
+        return False
+    here[names[-1]] = value
+    return True
 
 
 def _bad(number: int, field: str, value: Any, allowed: str) -> JobLine:

@@ -95,6 +95,32 @@ def test_a_row_of_a_csv_file_is_a_job(harness: Harness, tmp_path: Path) -> None:
     assert (second.options, second.metadata) == ({"prompt": "A ball"}, {})
 
 
+def test_metadata_of_a_row_come_from_all_of_its_columns(harness: Harness, tmp_path: Path) -> None:
+    path = tmp_path / "jobs.csv"
+    path.write_text(
+        "prompt,metadata.a,metadata,metadata.c.d,metadata.c.e\n"
+        'x,1,"{""b"":2,""c"":{""f"":3}}",4,\n'
+        "y,,,,5\n"
+    )
+
+    shown = run("enqueue", "--file", str(path), "--provider", "hiapi", "--model", "Nano-Banana-2")
+
+    assert shown.exit_code == 0, shown.output
+    found = {job.request.options["prompt"]: job.request.metadata for job in jobs_of(harness.ledger)}
+    assert found == {"x": {"a": "1", "b": 2, "c": {"d": "4", "f": 3}}, "y": {"c": {"e": "5"}}}
+
+
+def test_a_long_cell_does_not_end_the_file(harness: Harness, tmp_path: Path) -> None:
+    """Python's reader of CSV gives up at 131,072 characters."""
+    path = tmp_path / "jobs.csv"
+    path.write_text(f"prompt,n\n{'x' * 140_000},1\ny,many\n")
+
+    shown = run("enqueue", "--file", str(path), "--provider", "hiapi", "--model", "Nano-Banana-2")
+
+    assert "line 2: prompt must be" in shown.output
+    assert "line 3: n must be JSON" in shown.output
+
+
 def test_all_lines_are_checked_before_the_first_job(harness: Harness, tmp_path: Path) -> None:
     bad = [{**REQUEST, "n": "many"}] * 23
     path = Path(written(tmp_path, REQUEST, 5, *bad))
@@ -121,6 +147,12 @@ def test_all_lines_are_checked_before_the_first_job(harness: Harness, tmp_path: 
         ("prompt\nx,y", "line 2: the line must be at most 1 cells long"),
         ('prompt,n\n"x\ny",one', "line 2: n must be JSON"),
         ('prompt\n"x', "line 2: the line must be CSV"),
+        ("prompt,metadata,metadata.a\nx,5,1", "line 2: metadata.a must be left empty"),
+        ("prompt,metadata,metadata.a\nx,null,1", "line 2: metadata.a must be left empty"),
+        ('prompt,metadata,metadata.a\nx,"[1]",1', "line 2: metadata.a must be left empty"),
+        ('prompt,metadata.a,metadata\nx,1,"{""a"":2}"', "line 2: metadata.a must be left empty"),
+        ("prompt,metadata.a,metadata.a.b\nx,1,2", "line 2: metadata.a.b must be left empty"),
+        ("prompt,metadata.a.b,metadata.a\nx,1,2", "line 2: metadata.a must be left empty"),
         ("", "has no jobs"),
     ],
 )
