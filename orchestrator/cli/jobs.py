@@ -10,6 +10,7 @@ import click
 
 from orchestrator.cli.batches import enqueue_file
 from orchestrator.cli.output import actor, as_json, console, line, print_json, status
+from orchestrator.cli.piped_text import piped_text
 from orchestrator.enqueue import (
     CELERY_SCOPE,
     EnqueueResult,
@@ -163,7 +164,7 @@ def enqueue(
     Exit status 0 only if every job is in the ledger, or with --wait if every job succeeded.
     """
     options |= {
-        "prompt": sys.stdin.read() if prompt == "-" else prompt,
+        "prompt": piped_text("prompt") if prompt == "-" else prompt,
         "images": list(images) or None,
         "fallback": list(fallbacks) or None,
     }

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
 
 from orchestrator.cli.number_options import WholeNumber
 from orchestrator.cli.output import actor, as_json, console, line, print_json, table
+from orchestrator.cli.piped_text import piped_text
 from orchestrator.jobs.tenant import BUDGET
 from orchestrator.jsonio import rfc3339
 from orchestrator.operations import tenants as operations
@@ -63,12 +63,16 @@ def set_(tenant: str, json_: bool, budgets: tuple[str, ...], **options: str | No
             raise click.BadParameter(
                 f"{text!r} is not PROVIDER=AMOUNT", param_hint="--daily-budget"
             )
+        if BUDGET + provider in changes:
+            raise click.BadParameter(
+                f"{provider} has two budgets; name one", param_hint="--daily-budget"
+            )
         changes[BUDGET + provider] = amount
     if not changes:
         raise click.UsageError("name at least one setting; see: orchestrator tenants set --help")
     runtime, secret = default_runtime(), changes.get("notify_secret")
     if secret == STDIN:
-        changes["notify_secret"] = sys.stdin.read().strip()
+        changes["notify_secret"] = piped_text("notify_secret").strip()
     elif secret == NEW:
         changes["notify_secret"] = standard_webhooks.new_secret()
     operations.set_tenant(runtime, tenant, changes, actor=actor())

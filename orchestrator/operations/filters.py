@@ -13,7 +13,13 @@ from orchestrator.history.entry import facet_text, term
 from orchestrator.history.query import any_id, key_terms
 from orchestrator.jobs.model import ErrorCode, FollowUpStatus, Status
 from orchestrator.jobs.tenant import tenant_name
-from orchestrator.jobs.validation import InvalidRequest, KnownFields, OneOfNames, Violation
+from orchestrator.jobs.validation import (
+    InvalidRequest,
+    KnownFields,
+    OneOfNames,
+    Violation,
+    encodes,
+)
 from orchestrator.jsonio import rfc3339
 from orchestrator.ledger.identifiers import is_job_id
 from orchestrator.operations.stats import RISK_HOURS
@@ -183,7 +189,8 @@ class _Reader:
 
     def _text(self, name: str, value: Any, take: Callable[[str], None]) -> None:
         allowed = f"1 to {MAX_CHARACTERS} characters of text"
-        if not isinstance(value, str) or not 1 <= len(value) <= MAX_CHARACTERS:
+        is_text = isinstance(value, str) and encodes(name) and encodes(value)
+        if not is_text or not 1 <= len(value) <= MAX_CHARACTERS:
             self.violations.append(Violation(name, value, allowed))
         else:
             take(value)

@@ -139,6 +139,23 @@ def test_a_budget_has_the_unit_of_the_prices(cli: Harness) -> None:
     assert removed["limits"]["daily_budgets"] == {}
 
 
+def test_two_budgets_of_a_provider_are_refused(cli: Harness) -> None:
+    given = ("--daily-budget", "hiapi=3")
+
+    result = run("tenants", "set", "shop", *given, "--daily-budget", "hiapi=5")
+
+    assert result.exit_code == 2
+    assert "hiapi has two budgets" in result.output
+    assert run("tenants", "set", "shop", *given).exit_code == 0
+
+
+def test_a_piped_secret_that_is_no_text_is_refused(cli: Harness) -> None:
+    result = run("tenants", "set", "shop", "--notify-secret", "-", input=b"\xff")
+
+    assert result.exit_code == 2
+    assert "notify_secret must be utf-8 text" in result.output
+
+
 def test_a_new_secret_signs_beside_the_old_one_for_a_day(cli: Harness) -> None:
     old = json_of("tenants", "set", "shop", "--notify-secret", "new")["notify_secret"]
     new = standard_webhooks.new_secret()

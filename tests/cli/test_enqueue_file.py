@@ -310,3 +310,12 @@ def test_the_model_may_stand_in_the_providers_own_body_only(
     assert made.exit_code == 0, made.output
     assert harness.job(made.output.strip()).model == "nano-banana-2-lite"
     assert (refused.exit_code, refused.output) == (2, "Error: model is required\n")
+
+
+def test_a_piped_prompt_that_is_no_text_is_refused(harness: Harness) -> None:
+    words = ["enqueue", "--provider", "hiapi", "--model", "Nano-Banana-2", "--prompt", "-"]
+
+    shown = CliRunner().invoke(main, words, input=b"caf\xe9")
+
+    assert shown.exit_code == 2
+    assert shown.output == 'Error: prompt must be utf-8 text; got "byte 0xe9"\n'

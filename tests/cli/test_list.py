@@ -103,6 +103,27 @@ def test_a_list_of_what_is_at_risk_ignores_no_filter(recorded: Harness, words: l
     assert "--unconfirmed, --at-risk and filters exclude each other" in shown.output
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--q", "\udcff"],
+        ["--model", "\udcff"],
+        ["--task-id", "\udcff"],
+        ["--batch", "\udcff"],
+        ["--metadata", "\udcff=1"],
+        ["--metadata", "a=\udcff"],
+        ["--idempotency-key", "\udcff"],
+    ],
+    ids=" ".join,
+)
+def test_bytes_that_are_no_text_are_refused_by_name(recorded: Harness, words: list[str]) -> None:
+    """Python hands them on as surrogates, which nothing can store."""
+    shown = run("list", *words)
+
+    assert shown.exit_code == 2
+    assert words[0].strip("-").replace("-", "_") in shown.output
+
+
 def test_verify_says_how_the_history_is_mended(
     recorded: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
