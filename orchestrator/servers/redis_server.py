@@ -155,7 +155,7 @@ def _one_scheme(url: str) -> str:
     """Return a list of Sentinels in kombu's form, `sentinel://a/1;sentinel://b/1`, in ours."""
     scheme, _, rest = url.partition("://")
     places, mark, query = rest.partition("?")
-    each = re.split(f";{scheme}://", places, flags=re.IGNORECASE)
+    each = re.split(f";{re.escape(scheme)}://", places, flags=re.IGNORECASE)
     if scheme.lower() not in _SENTINEL_SCHEMES or len(each) == 1:
         return url
     users, hosts_and_ports, databases = set(), [], set()

@@ -117,7 +117,8 @@ class EnvironmentReader:
 
 def _within(name: str, value: float, low: float, high: float, allowed: str) -> float:
     if not low <= value <= high:
-        raise invalid_setting(name, f"{value:.15g}", allowed)
+        shown = value if isinstance(value, int) else f"{value:.15g}"  # it may be beyond a float
+        raise invalid_setting(name, shown, allowed)
     return value
 
 

@@ -197,8 +197,10 @@ def _bad_provider_settings() -> Iterator[tuple[str, list[str]]]:
 
 
 BAD: dict[str, list[str]] = {
-    "ORCHESTRATOR_REDIS_URL": ["localhost:6379", "http://127.0.0.1", "redis://", "redis://x:99999"],
-    "ORCHESTRATOR_BROKER_URL": ["localhost", "kafka://x", "http://x"],
+    "ORCHESTRATOR_REDIS_URL": [
+        "localhost:6379", "http://127.0.0.1", "redis://", "redis://x:99999", "[", "a(b://x", "*://x",
+    ],
+    "ORCHESTRATOR_BROKER_URL": ["localhost", "kafka://x", "http://x", "[", "a(b://x"],
     "ORCHESTRATOR_REDIS_CLUSTER": ["2", "true"],
     "ORCHESTRATOR_OUTBOUND_PROXY": ["proxy:3128", "https://proxy:1", "http://proxy", "http://proxy:1/x"],
     "ORCHESTRATOR_CA_BUNDLE": ["/no/such/file", "/", "pyproject.toml"],
@@ -225,7 +227,7 @@ BAD: dict[str, list[str]] = {
     "ORCHESTRATOR_DOWNLOAD_TIMEOUT_SECONDS": ["0", "3601", "x"],
     "ORCHESTRATOR_DRAIN_SECONDS": ["-1", "3601", "x"],
     "ORCHESTRATOR_SWEEP_SECONDS": ["0", "11", "x"],
-    "ORCHESTRATOR_SHARDS": ["0", "257", "1.5", "9" * 5000],
+    "ORCHESTRATOR_SHARDS": ["0", "257", "1.5", "9" * 400, "9" * 5000],
     "ORCHESTRATOR_ARCHIVE_THREADS": BAD_THREADS,
     "ORCHESTRATOR_NOTIFY_THREADS": BAD_THREADS,
     "ORCHESTRATOR_MAX_UPLOAD_BYTES": ["-1", "67108865", "1.5", "10M"],
