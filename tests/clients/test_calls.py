@@ -189,6 +189,35 @@ def test_a_page_of_a_proxy_is_an_error_too(call: Caller) -> None:
             call(Script(httpx.Response(200, content=body)), "get", "job_1")
 
 
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"type": 7, "title": None, "detail": ["x"], "errors": "x"},
+        {"type": {}, "errors": [{"field": "x"}, "x", None, {"detail": "x", "pointer": "#/n"}]},
+        {"errors": {"n": ["too many"]}, "limit": {}, "retry_after": "soon", "status": "400"},
+        [],
+        "x",
+    ],
+)
+def test_a_problem_document_of_another_form_is_an_error_too(call: Caller, document: Any) -> None:
+    """Each service has its own `errors`."""
+    with pytest.raises(orchestrator_client.InvalidRequest) as caught:
+        call(Script(answer(422, document)), "get", "job_1")
+
+    problem = caught.value.problem
+    assert (problem.status, problem.errors, problem.limit) == (422, (), None)
+    assert str(caught.value) in ("Unprocessable Entity", "HTTP status 422")
+
+
+def test_deep_documents_and_far_dates_are_errors_too(call: Caller) -> None:
+    deep, far = b"[" * 100_000, {"Retry-After": "Mon, 01 Jan 99999999999999 00:00:00 GMT"}
+    with pytest.raises(orchestrator_client.UnexpectedAnswer):
+        call(Script(httpx.Response(200, content=deep)), "get", "job_1")
+    with pytest.raises(orchestrator_client.NotFound) as caught:
+        call(Script(httpx.Response(404, content=deep, headers=far)), "get", "job_1")
+    assert caught.value.retry_after is None
+
+
 def test_a_wait_asks_until_the_outcome_and_survives_an_absent_server(call: Caller) -> None:
     refused = httpx.ConnectError("refused")
     script = Script(answer(200, JOB), *[refused] * 4, answer(200, DONE))

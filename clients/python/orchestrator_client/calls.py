@@ -129,7 +129,7 @@ def parsed(response: httpx.Response, parse: Parser[Result]) -> Result:
     """
     try:
         return parse(response.json())
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UnexpectedAnswer(
             f"the answer to {response.request.method} {response.request.url.path} is not of an"
             " image orchestrator; check base_url"
@@ -143,7 +143,7 @@ def retry_after(response: httpx.Response) -> float | None:
         return float(value)
     try:
         at = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return max(0.0, (at.astimezone(UTC) - datetime.now(UTC)).total_seconds())
 
@@ -162,7 +162,7 @@ def _refusal(response: httpx.Response) -> Exception:
     status = response.status_code
     try:
         document = response.json()
-    except ValueError:  # a proxy answered, for example with a page
+    except (ValueError, RecursionError):  # a proxy answered, for example with a page
         document = None
     fields = document if isinstance(document, dict) else {}
     problem = parsing.problem({"title": response.reason_phrase, **fields, "status": status})

@@ -74,9 +74,30 @@ def batch_result(body: Object) -> BatchResult:
 
 
 def problem(body: Object) -> Problem:
-    """Return a problem document. A proxy may have sent a part of one."""
-    known = {"type": "about:blank", "title": "", "status": 0, "detail": "", **body}
-    return _made(Problem, known, errors=_all(Violation, body.get("errors")))
+    """Return a problem document. A proxy may have sent a part of one, or one of another form."""
+    known: dict[str, Any] = {"type": "about:blank", "title": "", "status": 0, "detail": ""}
+    known |= {
+        name: value
+        for name, value in body.items()
+        if isinstance(value, _PROBLEM_TYPES.get(name, object))
+    }
+    errors = body.get("errors")
+    stated = [each for each in errors if _is_violation(each)] if isinstance(errors, list) else []
+    return _made(Problem, known, errors=_all(Violation, stated))
+
+
+#: The types of the members of a problem document. What has another type is left out.
+_PROBLEM_TYPES: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("type", "title", "detail", "limit", "job_id"), str),
+    "status": int,
+    "retry_after": (int, float),
+}
+
+
+def _is_violation(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(value.get(name), str) for name in ("field", "message")
+    )
 
 
 def quote(body: Object) -> Quote:
