@@ -151,8 +151,11 @@ def _wrong_arguments(tool: ImageTool, error: ValidationError) -> tuple[str, ...]
 def _refusal(problem: Mapping[str, Any]) -> tuple[str, str]:
     """Return a problem document as sentences for the agent, and as JSON."""
     lines = [f"The API refused the call (HTTP {problem['status']}): {_summary(problem)}"]
-    for each in problem.get("errors", ()):
-        lines.append(f"- field {each['field']}: got {each['value']!r}; allowed: {each['allowed']}")
+    errors = problem.get("errors")
+    for each in errors if isinstance(errors, list) else ():
+        if isinstance(each, dict) and each.keys() >= {"field", "value", "allowed"}:  # it is ours
+            got = f"got {each['value']!r}; allowed: {each['allowed']}"
+            lines.append(f"- field {each['field']}: {got}")
     if "retry_after" in problem:
         lines.append(f"Try the same call again after {problem['retry_after']} seconds.")
     if str(problem.get("type", "")).endswith(":idempotency-mismatch"):

@@ -156,6 +156,20 @@ def test_a_limit_says_when_to_try_again(kit: ModuleType) -> None:
     assert len(api.requests) == 1
 
 
+@pytest.mark.parametrize(
+    "errors", ["x", 7, None, {"n": ["too many"]}, ["x"], [{"detail": "x", "pointer": "#/n"}]]
+)
+def test_a_problem_document_of_another_form_is_shown_all_the_same(
+    kit: ModuleType, errors: Any
+) -> None:
+    """A proxy sends its own."""
+    document = {"title": "Not here", "errors": errors}
+
+    text = kit.api(kit.answer(404, document)).error("get_job", job_id="job_1")
+
+    assert text.startswith("The API refused the call (HTTP 404): Not here")
+
+
 def test_without_links_a_job_is_shown_all_the_same(kit: ModuleType) -> None:
     job = {**kit.JOB, "images": [kit.IMAGE], "late_images": [kit.IMAGE]}
     api = kit.api(kit.answer(200, job), kit.answer(409, {"title": "Conflict"}))
