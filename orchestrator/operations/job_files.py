@@ -135,13 +135,13 @@ def _csv_line(number: int, header: Sequence[str], cells: Sequence[str]) -> JobLi
     if len(cells) > len(header):
         return _bad(number, "the line", f"{len(cells)} cells", f"at most {len(header)} cells long")
     request: dict[str, Any] = {}
-    parts: dict[str, str] = {}
+    metadata_cells: dict[str, str] = {}
     violations = []
     for name, cell in zip(header, cells, strict=False):
         if cell == "":
             continue
         if name.startswith(METADATA):
-            parts[name] = cell
+            metadata_cells[name] = cell
         elif isinstance(REQUEST_SCHEMA.fields.get(name, fields.String()), fields.String):
             request[name] = cell
         else:
@@ -150,7 +150,7 @@ def _csv_line(number: int, header: Sequence[str], cells: Sequence[str]) -> JobLi
             except NotJson:
                 violations.append(Violation(name, cell, 'JSON, such as 2 or ["a", "b"]'))
     # The column `metadata` comes first, wherever it stands.
-    for name, cell in parts.items():
+    for name, cell in metadata_cells.items():
         if not _set_in(request, name.split("."), cell):
             allowed = "left empty: another column gives this value, or one around it or inside it"
             violations.append(Violation(name, cell, allowed))

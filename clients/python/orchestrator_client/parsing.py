@@ -82,8 +82,9 @@ def problem(body: Object) -> Problem:
         if isinstance(value, _PROBLEM_TYPES.get(name, object))
     }
     errors = body.get("errors")
-    stated = [each for each in errors if _is_violation(each)] if isinstance(errors, list) else []
-    return _made(Problem, known, errors=_all(Violation, stated))
+    listed = errors if isinstance(errors, list) else ()
+    violations = _all(Violation, filter(_is_violation, listed))
+    return _made(Problem, known, errors=violations)
 
 
 #: The types of the members of a problem document. What has another type is left out.
