@@ -119,9 +119,9 @@ def test_two_files_are_refused(api: Api) -> None:
 def test_a_form_has_one_request(api: Api, job: Any, count: int) -> None:
     if isinstance(job, list):
         job = [(BytesIO(JOB.encode()), "job.json") if each == "json" else each for each in job]
-    parts = {} if job is None else {"job": job}
+    job_part = {} if job is None else {"job": job}
 
-    error = refusal(send(api, **parts, image_file=file()))
+    error = refusal(send(api, **job_part, image_file=file()))
 
     assert (error["field"], error["value"]) == ("job", f"{count} parts")
 

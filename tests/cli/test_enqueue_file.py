@@ -106,8 +106,9 @@ def test_metadata_of_a_row_come_from_all_of_its_columns(harness: Harness, tmp_pa
     shown = run("enqueue", "--file", str(path), "--provider", "hiapi", "--model", "Nano-Banana-2")
 
     assert shown.exit_code == 0, shown.output
-    found = {job.request.options["prompt"]: job.request.metadata for job in jobs_of(harness.ledger)}
-    assert found == {"x": {"a": "1", "b": 2, "c": {"d": "4", "f": 3}}, "y": {"c": {"e": "5"}}}
+    requests = [job.request for job in jobs_of(harness.ledger)]
+    metadata = {each.options["prompt"]: each.metadata for each in requests}
+    assert metadata == {"x": {"a": "1", "b": 2, "c": {"d": "4", "f": 3}}, "y": {"c": {"e": "5"}}}
 
 
 def test_a_long_cell_does_not_end_the_file(harness: Harness, tmp_path: Path) -> None:

@@ -57,14 +57,14 @@ def test_a_second_late_result_is_another_message(harness: Harness) -> None:
     lease, now = job_states.resubmitted(harness, **STREAM), harness.clock.now
     job_id = lease.job.id
     harness.ledger.settle(lease, job_states.failure(), SettledBy.SUBMIT, now=now)
-    told = []
+    ids_and_images = []
     for number in (1, 2):
         made = Outcome.succeeded((Image(f"https://cdn.example.com/{number}.png"),))
         harness.ledger.settle_attempt(job_id, number, f"task-{number}", made, now=now)
         late = replace(harness.job(job_id), notifies_late_result=True)
-        told.append((message(late, PUBLIC_URL).id, len(late.late_images)))
+        ids_and_images.append((message(late, PUBLIC_URL).id, len(late.late_images)))
 
-    assert told == [(f"msg_{job_id}_late", 1), (f"msg_{job_id}_late2", 2)]
+    assert ids_and_images == [(f"msg_{job_id}_late", 1), (f"msg_{job_id}_late2", 2)]
 
 
 def test_a_message_has_the_job_as_the_api_shows_it_and_the_time_of_its_outcome(

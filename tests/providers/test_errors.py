@@ -112,9 +112,9 @@ def test_an_error_of_another_form_keeps_its_first_words_with_their_place() -> No
         ({"input": {"prompt": "too long"}}, "input: prompt: too long"),
         ([{"loc": ["prompt"], "id": 1}], "loc: prompt"),
     ):
-        found = document_error(422, {"errors": error}, {})
-        assert found is not None
-        assert (found.code, found.message) == (ErrorCode.INVALID_REQUEST, words)
+        refusal = document_error(422, {"errors": error}, {})
+        assert refusal is not None
+        assert (refusal.code, refusal.message) == (ErrorCode.INVALID_REQUEST, words)
 
 
 def test_anything_else_in_a_200_is_none() -> None:
