@@ -92,7 +92,7 @@ class Reference:
 
 
 class NotKept(Exception):
-    """A link of ours shows its image no more."""
+    """One of our links no longer shows its image."""
 
 
 def kept_references(runtime: Runtime, tenant: str, links: Iterable[str]) -> list[Reference]:

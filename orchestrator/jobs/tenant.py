@@ -16,8 +16,9 @@ DEFAULT_TENANT = "default"
 #: The form of a name. It is safe in Redis keys and in metrics. For error messages.
 TENANT_FORM = "1 to 64 letters, digits, _ . -"
 
-#: Sums of amounts are rounded: 1.1 + 2.2 is a little more than 3.3. It is that of the scripts, too.
-TOLERANCE = 1e-9
+#: A sum may exceed its budget by this, because 1.1 + 2.2 is a bit more than 3.3. The scripts of the
+#: ledger have the same number.
+BUDGET_TOLERANCE = 1e-9
 #: The setting of a budget is this and the provider's name.
 BUDGET = "budget."
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -66,7 +67,7 @@ class Budget:
 
     def allows(self, amount: float, *, shards: int = 1) -> bool:
         """Return whether an amount fits into a shard's part. Fractions are rounded, as in Redis."""
-        return amount <= self.amount / shards + TOLERANCE
+        return amount <= self.amount / shards + BUDGET_TOLERANCE
 
     def __str__(self) -> str:
         return f"{self.amount:.15g} {self.unit}"

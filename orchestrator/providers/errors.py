@@ -101,17 +101,17 @@ _MESSAGE_NAMES = (
 )
 #: Plain names whose text is a code, and no reason in words.
 _NAMES_OF_CODES = frozenset({*_CODE_NAMES, "type"})
-#: How the names of fields begin that tell why a task failed.
+#: Prefixes of the plain names of fields that tell why a task failed.
 _BESIDE = ("fail", "err", "message", "msg", "reason")
-#: Plain names of what providers repeat of a request. It is not searched for a reason.
+#: Plain names of fields that repeat the request. They are not searched for a reason.
 _OF_THE_REQUEST = frozenset({"input", "inputs", "param", "params", "prompt", "request"})
-#: Errors inside an error are opened this often, and reasons are looked for so deep. Levels.
+#: Errors inside errors, and reasons inside objects, are read to this depth. Levels.
 _MAX_DEPTH = 4
 #: Codes and words that are no error, in lower case. Neither are numbers below 400.
 _FINE = frozenset(
     {"", "success", "successful", "succeeded", "ok", "okay", "accepted", "created", "null", "none"}
 )
-#: A code has fewer digits.
+#: A number with this many digits, or more, is not a code.
 _MAX_DIGITS = 10
 #: The first number that is the code of an error.
 _MIN_ERROR_NUMBER = 400

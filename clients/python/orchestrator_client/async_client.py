@@ -11,7 +11,7 @@ from typing import Self, TypeVar, Unpack
 import httpx
 
 from orchestrator_client import operations
-from orchestrator_client.calls import Call, Calls, Operation, Work
+from orchestrator_client.calls import Call, Calls, DiskWork, Operation
 from orchestrator_client.connection import (
     ANSWER_SECONDS,
     CHUNK_BYTES,
@@ -238,7 +238,7 @@ class AsyncClient:
                 try:
                     if isinstance(wanted, Call):
                         received = await self._send(wanted)
-                    elif isinstance(wanted, Work):
+                    elif isinstance(wanted, DiskWork):
                         received = await asyncio.to_thread(wanted.action)
                     else:
                         await asyncio.sleep(wanted.seconds)

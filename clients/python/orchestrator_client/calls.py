@@ -1,7 +1,7 @@
 """Calls of the API, and when they are repeated. Nothing here does I/O.
 
 An operation is a generator. It yields a `Call` and receives the answer, or yields a `Pause` and
-receives None, or yields `Work` and receives its result. `Client` and `AsyncClient` run the same
+receives None, or yields `DiskWork` and receives its result. `Client` and `AsyncClient` run the same
 operations.
 """
 
@@ -66,13 +66,13 @@ class Pause:
 
 
 @dataclass(frozen=True)
-class Work:
-    """What waits for the disk. An event loop does other things meanwhile."""
+class DiskWork:
+    """A function that waits for the disk. `AsyncClient` calls it in a thread."""
 
     action: Callable[[], Any]
 
 
-Operation = Generator[Call | Pause | Work, Any, Result]
+Operation = Generator[Call | Pause | DiskWork, Any, Result]
 Parser = Callable[[Mapping[str, Any]], Result]
 
 

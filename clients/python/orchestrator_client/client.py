@@ -11,7 +11,7 @@ from typing import Self, TypeVar, Unpack
 import httpx
 
 from orchestrator_client import operations
-from orchestrator_client.calls import Call, Calls, Operation, Work
+from orchestrator_client.calls import Call, Calls, DiskWork, Operation
 from orchestrator_client.connection import (
     ANSWER_SECONDS,
     CHUNK_BYTES,
@@ -235,7 +235,7 @@ class Client:
                 try:
                     if isinstance(wanted, Call):
                         received = self._send(wanted)
-                    elif isinstance(wanted, Work):
+                    elif isinstance(wanted, DiskWork):
                         received = wanted.action()
                     else:
                         time.sleep(wanted.seconds)

@@ -19,10 +19,10 @@ from orchestrator_client import parsing
 from orchestrator_client.calls import (
     Call,
     Calls,
+    DiskWork,
     Operation,
     Parser,
     Pause,
-    Work,
     parsed,
     retry_after,
 )
@@ -65,7 +65,7 @@ def enqueue(
         # Bytes, so that a repetition can send them again.
         name, content = "image", image_file
         if not isinstance(content, bytes):
-            name, content = Path(content).name, (yield Work(Path(content).read_bytes))
+            name, content = Path(content).name, (yield DiskWork(Path(content).read_bytes))
         parts = {"job": (None, dumps(request), "application/json"), "image_file": (name, content)}
         call = Call("POST", "/v1/jobs", params, parts=parts, headers=headers)
     return (yield from calls.read(call, parsing.job))
@@ -162,7 +162,7 @@ def download(calls: Calls, job: Job | str, to: Path, index: int) -> Operation[Pa
         with part.open("x+b") as file:
             call = Call("GET", f"{_job(job_id)}/images/{index}", sink=file)
             yield from calls.answer(call)
-            actual = yield Work(partial(_synced, file))
+            actual = yield DiskWork(partial(_synced, file))
         if expected and actual != expected:
             raise DownloadFailed(
                 f"image {index} of {job_id} has other bytes than its archived copy"
@@ -173,7 +173,7 @@ def download(calls: Calls, job: Job | str, to: Path, index: int) -> Operation[Pa
 
 
 def _synced(file: BufferedRandom) -> str:
-    """Have a file survive a crash of the machine. Return its SHA-256."""
+    """Sync a file, so that it survives a crash of the machine. Return its SHA-256."""
     file.flush()
     os.fsync(file.fileno())
     file.seek(0)
