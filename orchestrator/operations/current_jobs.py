@@ -14,6 +14,7 @@ from orchestrator.jsonio import rfc3339
 from orchestrator.ledger import Waiting
 from orchestrator.operations.rerun import retries_of
 from orchestrator.runtime import Runtime
+from orchestrator.step_loop import in_thread
 
 
 def current_view(runtime: Runtime, job: Job, wait: Waiting | None = None) -> dict[str, Any]:
@@ -53,8 +54,10 @@ def _with_retries(runtime: Runtime, jobs: Sequence[Job]) -> list[Job]:
         and job.retried_as is None
         and (job.settled_at or 0) <= forgotten_before
     ]
+    if not old:
+        return list(jobs)
     try:
-        retries = retries_of(runtime, old)
+        retries = in_thread(retries_of, runtime, old)
     except HistoryUnavailable:
         return list(jobs)
     return [

@@ -12,7 +12,7 @@ import pytest
 from orchestrator.history.history import History
 from orchestrator.history.recorder import Recorder
 from orchestrator.ledger import identifiers
-from tests.api.conftest import KEY, Api, Open
+from tests.api.conftest import KEY, UNIFIED, Api, Open
 from tests.support import job_states
 from tests.support.fakes import NOON, TENANT
 from tests.support.web import WebApp
@@ -104,3 +104,18 @@ def test_while_the_history_is_away_lists_come_from_the_ledger_and_say_so(
     assert (usage.status_code, usage.headers["Retry-After"]) == (503, "5")
     assert usage.json is not None
     assert (usage.json["status"], usage.json["type"]) == (503, f"{PROBLEM}history-unavailable")
+
+
+def test_the_history_is_not_asked_about_a_job_that_redis_has(api: Api) -> None:
+    def hangs() -> History:
+        raise AssertionError("a history that hangs would stop the event loop")
+
+    harness = replace(api.harness, runtime=replace(api.harness.runtime, open_history=hangs))
+    api = Api(harness, WebApp(harness.runtime))
+
+    new, failed = api.created(), job_states.refused(harness)
+    answers = [api.get(f"/v1/jobs/{job_id}") for job_id in (new, failed)]
+    answers += [api.post("/v1/jobs/batch", json={"jobs": [UNIFIED]})]
+    answers += [api.post(f"/v1/jobs/{new}/cancel")]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 202, 200]
