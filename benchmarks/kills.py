@@ -8,7 +8,7 @@ twice. A job is lost when it was accepted and has no outcome at the end.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -48,10 +48,11 @@ QUIET_SECONDS = 50.0
 #: A run is given up after this time. Seconds.
 MAX_SECONDS = 180.0
 KIND = JobKind("evolink", images=True)
+#: Celery loses jobs, so it is watched the longest, and comes first.
 SYSTEMS: dict[str, Callable[[Path, Provider], System]] = {
+    "Celery by hand": Celery,
     OURS: partial(Product, deadline_seconds=DEADLINE_SECONDS),
     RESTATE: Restate,
-    "Celery by hand": Celery,
     "DBOS on SQLite": DBOS,
     "DBOS on PostgreSQL": DBOSOnPostgres,
 }
@@ -72,18 +73,51 @@ class Harm:
     reported: int
 
 
+class Watched:
+    """A system whose processes were killed. It may still work on its jobs."""
+
+    def __init__(self, system: System, provider: Provider, jobs: int) -> None:
+        self._system, self._provider, self._jobs = system, provider, jobs
+        self._ended, self._changed_at = -1, monotonic()
+        self._gives_up_at = monotonic() + MAX_SECONDS
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all jobs have ended, or none has for a long time."""
+        quiet_at = min(self._changed_at + QUIET_SECONDS, self._gives_up_at)
+        return self._ended >= self._jobs or monotonic() >= quiet_at
+
+    def look(self) -> None:
+        """Count the jobs that have ended."""
+        ended = self._system.ended() + self._system.reported()
+        if ended != self._ended:
+            self._ended, self._changed_at = ended, monotonic()
+
+    def harm(self) -> Harm:
+        """Return what the kills did."""
+        reported = self._system.reported()
+        twice = sum(times > 1 for times in self._provider.paid().values())
+        return Harm(twice, self._jobs - self._system.ended() - reported, reported)
+
+
 def run(jobs: int = JOBS) -> Report:
-    """Kill the processes of each system."""
+    """Kill the processes of one system after the other. Then wait for all systems together."""
     title = f"{jobs} jobs in flight, all processes of the app killed {len(KILLS_SECONDS)} times"
     report = Report("kills", title)
-    harms: dict[str, Harm] = {}
-    for name, make in SYSTEMS.items():
-        try:
-            harms[name] = _harm(make, jobs)
-        except (MissingPeer, TimeoutError) as error:
-            report.missing.append(f"{name}: {error}")
-        else:
-            progress(f"{name}: {harms[name]}")
+    watched: dict[str, Watched] = {}
+    with ExitStack() as closing:
+        for name, make in SYSTEMS.items():
+            progress(f"{name}: {jobs} jobs, and kills")
+            try:
+                watched[name] = _killed(closing, make, jobs)
+            except (MissingPeer, TimeoutError) as error:
+                report.missing.append(f"{name}: {error}")
+            _look(watched.values())
+        progress("waiting for all systems")
+        while not all(each.is_over for each in watched.values()):
+            _sleep_until(monotonic() + 0.2)
+            _look(watched.values())
+        harms = {name: watched[name].harm() for name in (OURS, *SYSTEMS) if name in watched}
     for group, field in (
         ("paid twice", "paid_twice"),
         ("lost", "lost"),
@@ -95,18 +129,21 @@ def run(jobs: int = JOBS) -> Report:
     return report
 
 
-def _harm(make: Callable[[Path, Provider], System], jobs: int) -> Harm:
-    with ExitStack() as closing:
-        folder = Path(closing.enter_context(tempfile.TemporaryDirectory()))
-        provider, _ = closing.enter_context(stub_provider.running(folder))
-        system = closing.enter_context(make(folder / "system", provider))
-        provider.behave(
-            Behaviour(latency_seconds=LATENCY_SECONDS, task_seconds=TASK_SECONDS, images=True)
-        )
-        _enqueue_and_kill(system, jobs)
-        _wait(system, jobs)
-        twice = sum(times > 1 for times in provider.paid().values())
-        return Harm(twice, jobs - system.ended() - system.reported(), system.reported())
+def _killed(closing: ExitStack, make: Callable[[Path, Provider], System], jobs: int) -> Watched:
+    """Start a system, which `closing` ends. Give it jobs, and kill its processes meanwhile."""
+    folder = Path(closing.enter_context(tempfile.TemporaryDirectory()))
+    provider, _ = closing.enter_context(stub_provider.running(folder))
+    system = closing.enter_context(make(folder / "system", provider))
+    provider.behave(
+        Behaviour(latency_seconds=LATENCY_SECONDS, task_seconds=TASK_SECONDS, images=True)
+    )
+    _enqueue_and_kill(system, jobs)
+    return Watched(system, provider, jobs)
+
+
+def _look(watched: Iterable[Watched]) -> None:
+    for each in watched:
+        each.look()
 
 
 def _enqueue_and_kill(system: System, jobs: int) -> None:
@@ -139,17 +176,6 @@ def _accepted(url: str, body: bytes, headers: dict[str, str]) -> bool:
         return requests.post(url, body, headers=headers, timeout=10).ok
     except requests.RequestException:
         return False
-
-
-def _wait(system: System, jobs: int) -> None:
-    """Wait until all jobs have ended, or none has for a long time."""
-    began = changed = monotonic()
-    last = -1
-    while last < jobs and monotonic() < min(changed + QUIET_SECONDS, began + MAX_SECONDS):
-        now = system.ended() + system.reported()
-        if now != last:
-            last, changed = now, monotonic()
-        _sleep_until(monotonic() + 0.2)
 
 
 def _sleep_until(at: float) -> None:
