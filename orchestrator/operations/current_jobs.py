@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-from orchestrator.clock import DAY_MS
 from orchestrator.history import HistoryUnavailable
-from orchestrator.jobs.model import Job, Status
+from orchestrator.jobs.model import Job
 from orchestrator.jobs.views import job_view
 from orchestrator.jsonio import rfc3339
 from orchestrator.ledger import Waiting
-from orchestrator.operations.rerun import retries_of
+from orchestrator.operations.rerun import with_retries
 from orchestrator.runtime import Runtime
-from orchestrator.step_loop import in_thread
 
 
 def current_view(runtime: Runtime, job: Job, wait: Waiting | None = None) -> dict[str, Any]:
@@ -41,28 +38,12 @@ def current_views(
     return [_view(runtime, job, known.get(job.id) or waits.get(job.id)) for job in shown]
 
 
-def _with_retries(runtime: Runtime, jobs: Sequence[Job]) -> list[Job]:
-    """Return the jobs with their retries. The history knows those of jobs that Redis has forgotten.
-
-    While it does not answer, these jobs have none.
-    """
-    forgotten_before = runtime.clock() - int(runtime.settings.retention_days * DAY_MS)
-    old = [
-        job
-        for job in jobs
-        if job.status in (Status.FAILED, Status.CANCELLED)
-        and job.retried_as is None
-        and (job.settled_at or 0) <= forgotten_before
-    ]
-    if not old:
-        return list(jobs)
+def _with_retries(runtime: Runtime, jobs: Sequence[Job]) -> Sequence[Job]:
+    """Return the jobs with their retries. Forgotten ones have none while the history is away."""
     try:
-        retries = in_thread(retries_of, runtime, old)
+        return with_retries(runtime, jobs)
     except HistoryUnavailable:
-        return list(jobs)
-    return [
-        replace(job, retried_as=retries[job.id].id) if job.id in retries else job for job in jobs
-    ]
+        return jobs
 
 
 def _view(runtime: Runtime, job: Job, wait: Waiting | None) -> dict[str, Any]:

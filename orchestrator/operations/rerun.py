@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from orchestrator import log
+from orchestrator.clock import DAY_MS
 from orchestrator.enqueue import EnqueueResult, create_job, job_of_key
 from orchestrator.history import HistoryUnavailable, NoHistory
 from orchestrator.history.query import key_terms
@@ -14,6 +15,7 @@ from orchestrator.jobs.model import ErrorCode, Job, Status
 from orchestrator.ledger import keys
 from orchestrator.reference_images import NotKept, kept_references
 from orchestrator.runtime import Runtime
+from orchestrator.step_loop import in_thread
 
 #: Errors of ours: the provider did not report that the task failed.
 _NOT_REPORTED = frozenset({ErrorCode.DEADLINE_EXCEEDED, ErrorCode.NOT_FOUND, ErrorCode.UNKNOWN})
@@ -35,7 +37,7 @@ class MayBePaid(NotRetryable):
 def retry(runtime: Runtime, job: Job, *, actor: str, accept_risk: bool = False) -> EnqueueResult:
     """Create a new job with the request of a failed or cancelled job.
 
-    A job is retried once. Another call returns the same new job for 24 hours.
+    A job is retried once. Another call returns the same new job.
 
     Args:
         runtime: of this process.
@@ -47,6 +49,7 @@ def retry(runtime: Runtime, job: Job, *, actor: str, accept_risk: bool = False) 
         MayBePaid: the job may have been charged, and the risk is not accepted.
         NotRetryable: the job has no outcome yet, succeeded, or had a file or image that is gone.
         InvalidRequest: the request is not accepted any more.
+        HistoryUnavailable: Redis has forgotten a retry, and the history does not answer.
         LedgerUnavailable: Redis is away.
         StorageError: the storage of its images is away.
     """
@@ -60,6 +63,8 @@ def retry(runtime: Runtime, job: Job, *, actor: str, accept_risk: bool = False) 
 def retry_unaudited(runtime: Runtime, job: Job, *, accept_risk: bool) -> EnqueueResult:
     """Retry a job for a caller that has its own entry in the audit trail. See `retry`."""
     check_retryable(job)
+    if earlier := _recorded_retry(runtime, job):
+        return EnqueueResult(earlier, replayed=True)
     if may_be_paid(job) and not accept_risk:
         raise MayBePaid("its request may have been charged, so a retry may pay twice")
     try:
@@ -91,6 +96,43 @@ def check_retryable(job: Job) -> None:
         raise NotRetryable("it succeeded; enqueue another job for more images")
     if job.request.upload:
         raise NotRetryable("its file was not kept; enqueue it again with the file")
+
+
+def with_retries(runtime: Runtime, jobs: Sequence[Job]) -> list[Job]:
+    """Return the jobs with their retries. The history knows those of jobs that Redis has forgotten.
+
+    Raises:
+        HistoryUnavailable: Redis may have forgotten a job, and the history does not answer.
+    """
+    forgotten_before = runtime.clock() - int(runtime.settings.retention_days * DAY_MS)
+    old = [
+        job
+        for job in jobs
+        if job.status in (Status.FAILED, Status.CANCELLED)
+        and job.retried_as is None
+        and (job.settled_at or 0) <= forgotten_before
+    ]
+    if not old:
+        return list(jobs)
+    retries = in_thread(retries_of, runtime, old)
+    return [
+        replace(job, retried_as=retries[job.id].id) if job.id in retries else job for job in jobs
+    ]
+
+
+def _recorded_retry(runtime: Runtime, job: Job) -> Job | None:
+    """Return the retry that a job names, or None. The idempotency key of a retry ends before."""
+    [named] = with_retries(runtime, [job])
+    if named.retried_as is None:
+        return None
+    retried = runtime.ledger.get(named.retried_as)
+    if retried:
+        return retried
+    try:
+        entry = runtime.history.get(named.retried_as)
+    except NoHistory:
+        return None
+    return entry.job if entry else None
 
 
 def retries_of(runtime: Runtime, jobs: Sequence[Job]) -> dict[str, Job]:

@@ -114,6 +114,9 @@ def test_a_job_that_redis_has_forgotten_names_its_retry(api: Api, tmp_path: Path
 
     assert shown(client, old)["retried_as"] == new
     assert shown(client, new)["retry_of"] == old
+    harness.redis.delete(keys.job(new), keys.events(new), *harness.redis.keys("*:idempotency:*"))
+    again = retried(client, old)
+    assert (again.status_code, again.json["id"]) == (200, new)
     history.close()
 
 
@@ -125,6 +128,19 @@ def test_a_caller_and_an_administrator_do_not_buy_it_twice(api: Api) -> None:
 
     assert (first.status_code, second.status_code) == (202, 200)
     assert second.json["id"] == first.json["id"]
+
+
+def test_a_job_is_retried_once_also_when_the_key_of_its_retry_has_ended(api: Api) -> None:
+    harness = api.harness
+    old, risky = job_states.refused(harness), job_states.given_up(harness)
+    first = [retried(api, old), retried(api, risky, {"accept_risk": True})]
+    harness.redis.delete(*harness.redis.keys("*:idempotency:*"))
+
+    again = [retried(api, old), retried(api, risky)]
+
+    assert [answer.status_code for answer in first] == [202, 202]
+    assert [answer.status_code for answer in again] == [200, 200]
+    assert [answer.json["id"] for answer in again] == [answer.json["id"] for answer in first]
 
 
 # Risk --------------------------------------------------------------------------------------
