@@ -18,10 +18,8 @@ from orchestrator.history.errors import HistoryUnavailable, NoHistory
 from orchestrator.history.revision import REVISION
 from orchestrator.storage.files import make_folder
 
-#: The time for a connection to PostgreSQL, and the longest wait for another writer. Seconds.
-CONNECT_TIMEOUT_SECONDS, LOCK_TIMEOUT_SECONDS = 2, 10
-#: The longest time of a statement in PostgreSQL. ms.
-STATEMENT_TIMEOUT_MS = 30_000
+#: The longest wait for another writer. Seconds.
+LOCK_TIMEOUT_SECONDS = 10
 #: After a failure, calls fail at once for this time. Seconds.
 PAUSE_SECONDS = 2.0
 
@@ -163,16 +161,9 @@ def _sqlite(url: URL) -> Engine:
 
 
 def _postgresql(url: URL) -> Engine:
-    options = f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout={LOCK_TIMEOUT_SECONDS}s"
-    return create_engine(
-        url,
-        connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS, "options": options},
-        pool_pre_ping=True,
-        pool_size=4,
-        max_overflow=12,
-        pool_timeout=LOCK_TIMEOUT_SECONDS,
-        hide_parameters=True,
-    )
+    from orchestrator.history import postgresql  # noqa: PLC0415  # psycopg may be absent
+
+    return postgresql.engine(url, LOCK_TIMEOUT_SECONDS)
 
 
 def _reason(error: SQLAlchemyError) -> str:
