@@ -197,6 +197,12 @@ class Runtime:
         private = self.settings.allow_private_networks
         return private or provider.callback_refusal(public_url) is None
 
+    def callbacks_are_hints(self, name: str) -> bool:
+        """Return whether a callback of this enabled provider only makes a poll due at once."""
+        settings = self.settings.providers.get(name)
+        confirmed = settings is not None and settings.confirm_callbacks
+        return confirmed or self.providers[name].capabilities.callback_is_hint
+
 
 def open_ledger(settings: Settings) -> Ledger:
     """Return the ledger of these settings. It connects at its first use."""

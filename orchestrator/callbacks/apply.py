@@ -168,10 +168,7 @@ def _must_confirm(runtime: Runtime, address: CallbackAddress, outcome: Outcome) 
 
     Image bytes inside a callback are not stored here, because nothing slow runs in the receiver.
     """
-    capabilities = runtime.providers[address.provider].capabilities
-    settings = runtime.settings.providers[address.provider]
-    hint = settings.confirm_callbacks or capabilities.callback_is_hint
-    return hint or _has_inline_images(outcome)
+    return runtime.callbacks_are_hints(address.provider) or _has_inline_images(outcome)
 
 
 def _has_inline_images(outcome: Outcome) -> bool:

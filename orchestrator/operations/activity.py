@@ -37,7 +37,8 @@ class Figures:
     Attributes:
         statuses: their number, by their status now.
         settled_by: their number, by what settled them.
-        missed: the number of those whose outcome a poll found, although a callback was requested.
+        missed: the number of those whose outcome a poll found, although a callback was requested
+            that settles a job. After a callback that is a hint, a poll always finds the outcome.
         times: their number, by the time from creation to outcome in steps of TIME_STEP_MS.
     """
 
@@ -74,7 +75,7 @@ class Figures:
         return seconds_within(self.times, share)
 
     def add(self, count: JobCount, *, calls_back: bool) -> None:
-        """Add jobs. `calls_back`: callbacks are requested from their provider."""
+        """Add jobs. `calls_back`: callbacks of their provider are requested, and settle jobs."""
         self.statuses[count.status] += count.jobs
         if count.settled_by is not None:
             self.settled_by[count.settled_by] += count.jobs
@@ -162,7 +163,11 @@ def read_intervals(runtime: Runtime, span: str, tenant: str | None, numbers: ran
     facet = {} if tenant is None else {"tenant": tenant}
     before = min(numbers.stop * interval, now + 1)
     query = Query(facet=facet, after=numbers.start * interval, before=before, now=now)
-    calling = {name for name, it in runtime.providers.items() if runtime.calls_back(it)}
+    calling = {
+        name
+        for name, provider in runtime.providers.items()
+        if runtime.calls_back(provider) and not runtime.callbacks_are_hints(name)
+    }
     found: dict[int, dict[str, Figures]] = {number: {} for number in numbers}
     for count in runtime.history.count_jobs(query, interval):
         figures = found[count.interval].setdefault(count.provider, Figures())

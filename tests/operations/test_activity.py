@@ -15,6 +15,7 @@ from orchestrator.operations.activity import SPANS, activity
 from tests.operations.test_usage import PICTURES, record, work
 from tests.support import job_states
 from tests.support.fakes import Harness
+from tests.support.providers import HINTING
 
 
 @pytest.fixture
@@ -78,3 +79,24 @@ def test_a_poll_of_a_provider_without_callbacks_misses_none(harness: Harness) ->
 
     assert figures.settled_by["poll"] == 1
     assert (figures.missed, figures.missed_share) == (0, None)
+
+
+def test_a_poll_after_a_callback_that_is_a_hint_misses_none(
+    start: Callable[..., Harness], tmp_path: Path
+) -> None:
+    history = History(f"sqlite:///{tmp_path}/history.db")
+    made = start(EVOLINK_CONFIRM_CALLBACKS="1")
+    harness = replace(made, runtime=replace(made.runtime, open_history=lambda: history))
+    outcome, hinting = Outcome.succeeded(PICTURES[:1]), [*HINTING, "evolink"]
+    for provider in (*hinting, "hiapi"):
+        job_id = job_states.running(harness, provider)
+        task, now = job_states.task_of(job_id), harness.clock.now
+        harness.ledger.settle_attempt(job_id, 1, task, outcome, now=now, by=SettledBy.POLL)
+    record(harness)
+
+    figures = activity(harness.runtime, "week", None)
+
+    for provider in hinting:
+        assert figures.providers[provider].missed_share is None
+    assert figures.providers["hiapi"].missed_share == 1
+    history.close()
