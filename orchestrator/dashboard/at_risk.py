@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from flask import Blueprint, Response
 
 from orchestrator.dashboard import views
+from orchestrator.dashboard.job import provider_titles
 from orchestrator.dashboard.job_choices import can_archive
 from orchestrator.dashboard.pictures import Picture, pictures
 from orchestrator.jobs.model import Job
@@ -44,6 +45,7 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
             unreadable=unreadable,
             max_jobs=MAX_JOBS,
             hours=RISK_HOURS,
+            providers=provider_titles(runtime),
             page_tenant=tenant if views.caller().admin else None,
         )
 

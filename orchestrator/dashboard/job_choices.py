@@ -78,9 +78,13 @@ def choices(runtime: Runtime, job: Job, retried: Job | None) -> Choices:
 
 
 def can_archive(job: Job) -> bool:
-    """Return whether an image was given up whose link may be tried again."""
-    dead = job.archive is not None and job.archive.status is FollowUpStatus.DEAD
-    return dead and any(image.copy is None and image.source_url for image in job.all_images)
+    """Return whether an archive waits for its next try or was given up, and a link may work."""
+    archive = job.archive
+    failed = archive is not None and (
+        archive.status is FollowUpStatus.DEAD
+        or (archive.status is FollowUpStatus.PENDING and archive.tries > 0)
+    )
+    return failed and any(image.copy is None and image.source_url for image in job.all_images)
 
 
 def _price(runtime: Runtime, job: Job) -> Price | None:

@@ -91,6 +91,8 @@ def _remarks(job: Job) -> list[tuple[str, str]]:
     remarks = []
     if job.error and job.status is Status.FAILED:
         remarks.append(("bad", job.error.code.value))
+    if job.retried_as:
+        remarks.append(("", "retried"))
     if len(job.all_images) > 1:
         remarks.append(("", f"{len(job.all_images)} images"))
     if job.archive and job.archive.status is FollowUpStatus.DEAD:

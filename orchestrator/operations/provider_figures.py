@@ -23,7 +23,7 @@ class ProviderFigures:
 
     Attributes:
         succeeded, failed: jobs of the period.
-        failures: the newest failed jobs of any time, newest first.
+        failures: the newest failed jobs of any time, the last outcome first.
     """
 
     succeeded: int = 0
@@ -75,4 +75,5 @@ def _number(groups: list[Usage], name: str, status: Status) -> int:
 
 def _failures(runtime: Runtime, facet: dict[str, str]) -> list[Job]:
     failed = Query(facet={**facet, "status": Status.FAILED.value})
-    return search(runtime, failed, limit=MAX_FAILURES).jobs
+    jobs = search(runtime, failed, limit=MAX_FAILURES).jobs
+    return sorted(jobs, key=lambda job: job.settled_at or 0, reverse=True)

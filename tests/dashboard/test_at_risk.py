@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from orchestrator.dashboard import at_risk
-from orchestrator.jobs.model import FollowUpStatus, Image, Outcome
+from orchestrator.jobs.model import FollowUpStatus, Image, Outcome, Step
 from tests.dashboard.test_job import HOSTILE, SHOWN, archived
 from tests.dashboard.visitor import admin, tenant
 from tests.support import job_states
@@ -52,6 +52,30 @@ def test_an_image_that_was_given_up_can_be_archived_again(harness: Harness) -> N
     archive = harness.job(job_id).archive
     assert archive
     assert archive.status is FollowUpStatus.PENDING
+
+
+def test_an_image_that_waits_for_its_next_try_can_be_archived_now(harness: Harness) -> None:
+    waiting, new = expiring(harness, 1), expiring(harness, 2)
+    lease = harness.ledger.follow_ups.claim(
+        waiting, Step.ARCHIVE, now=harness.clock.now, lease_ms=job_states.LEASE_MS
+    )
+    assert lease
+    later = harness.clock.now + 600_000
+    harness.ledger.follow_ups.later(
+        lease, Step.ARCHIVE, now=harness.clock.now, due_at=later, tries=1, error="status 503"
+    )
+    visit = tenant(harness)
+    page = visit.text("/at-risk")
+    assert f'action="/jobs/{waiting}/archive"' in page
+    assert f'action="/jobs/{new}/archive"' not in page
+    assert "Nano-Banana-2 at HiAPI" in page
+
+    assert f"Job {waiting}: A worker archives" in visit.acted(
+        f"/jobs/{waiting}/archive", page="at_risk"
+    )
+    archive = harness.job(waiting).archive
+    assert archive
+    assert archive.due_at == harness.clock.now
 
 
 def test_a_tenant_sees_its_own_images(harness: Harness) -> None:

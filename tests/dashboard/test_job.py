@@ -203,7 +203,9 @@ def test_a_retry_that_may_be_paid_twice_needs_consent(harness: Harness, visit: V
     old = visit.text(f"/jobs/{job_id}")
     assert "Retried as" in old
     new = harness.job(job_id).retried_as
+    assert old.index("Retried as") < old.index("Time line")
     assert "Retry of" in (newer := visit.text(f"/jobs/{new}"))
+    assert newer.index("Retry of") < newer.index("Time line")
     assert f'href="/jobs/{job_id}"' in newer
     assert "Retry this job" not in old
     assert "was retried before" in visit.acted(f"/jobs/{job_id}/retry", risk="1")

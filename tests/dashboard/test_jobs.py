@@ -11,6 +11,7 @@ import pytest
 from orchestrator.dashboard.jobs import PAGE_JOBS
 from orchestrator.operations import dashboard_links
 from orchestrator.operations.filters import FILTERS
+from orchestrator.operations.rerun import retry
 from tests.api.conftest import KEY
 from tests.dashboard.visitor import HOSTILE, Visitor, assert_harmless
 from tests.support import job_states
@@ -175,6 +176,14 @@ def test_a_row_says_what_its_job_waits_for_and_what_is_wrong(admin: Visitor) -> 
     assert "waits for a worker" in page
     assert "waits for its images" in page
     assert "content policy" in page
+
+
+def test_a_row_says_that_its_job_was_retried(admin: Visitor) -> None:
+    harness = admin.harness
+    failed = job_states.refused(harness)
+    retry(harness.runtime, harness.job(failed), actor="test", accept_risk=False)
+
+    assert admin.read("/jobs?status=failed").count('<small class="">retried</small>') == 1
 
 
 def test_no_jobs_teach_how_to_enqueue_one(admin: Visitor) -> None:

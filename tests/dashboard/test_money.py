@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
+from orchestrator.history.history import History
+from orchestrator.history.recorder import Recorder
 from tests.dashboard.site import SHOP, STUDIO, Site
+from tests.dashboard.visitor import Visitor
+from tests.support.fakes import Harness
 
 
 def test_the_page_and_the_file_agree_with_the_report(page: Page, site: Site) -> None:
@@ -36,3 +42,21 @@ def test_a_tenant_sees_its_own_money_only(open_page: Callable[..., Page], site: 
     expect(page.get_by_role("table").last).to_be_visible()
     text = page.request.get(f"/money.csv?tenant={SHOP}").text()
     assert {row["tenant"] for row in csv.DictReader(text.splitlines())} == {STUDIO}
+
+
+def test_a_budget_that_is_used_up_is_named(start: Callable[..., Harness], tmp_path: Path) -> None:
+    made = start(HIAPI_PRICES='{"unit": "USD", "prices": {"*": 0.25}}')
+    history = History(f"sqlite:///{tmp_path}/history.db")
+    harness = replace(made, runtime=replace(made.runtime, open_history=lambda: history))
+    visitor = Visitor(harness, own=True).signed_in()
+    for tenant, amount in {SHOP: "0.25", STUDIO: "0.5"}.items():
+        visitor.send(f"/keys/tenants/{tenant}", {"budget.hiapi": amount, "secret": "keep"})
+
+    recorder = Recorder(harness.ledger, history, harness.clock)
+    for _ in range(3):  # begins, reads all jobs, completes
+        recorder.record()
+    for tenant in (SHOP, STUDIO):
+        harness.enqueue(tenant=tenant)
+
+    assert visitor.text("/money").count("used up") == 1
+    history.close()

@@ -140,3 +140,23 @@ def test_the_figures_are_those_of_the_last_hour_and_of_the_tenant(
     assert page.count("content policy</a>") == 3
     assert visitor.text("/providers").count("content policy</a>") == 1
     history.close()
+
+
+def test_the_last_outcome_is_the_first_of_the_failed_jobs(
+    start: Callable[..., Harness], tmp_path: Path
+) -> None:
+    made = start()
+    history = History(f"sqlite:///{tmp_path}/history.db")
+    harness = replace(made, runtime=replace(made.runtime, open_history=lambda: history))
+    older, newer = harness.enqueue(), harness.enqueue()
+    for job_id in (newer, older):
+        harness.clock.now += 1000
+        settle(harness, job_id, Outcome.failed(JobError(ErrorCode.CONTENT_POLICY, "no")))
+    recorder = Recorder(harness.ledger, history, harness.clock)
+    for _ in range(3):  # begins, reads all jobs, completes
+        recorder.record()
+
+    page = Visitor(harness, own=True).signed_in().text("/providers")
+
+    assert page.index(f"failure-hiapi-{older}") < page.index(f"failure-hiapi-{newer}")
+    history.close()
