@@ -212,6 +212,48 @@ def fits(page: Page) -> None:
     assert not wide, f"{page.url} in a window of {page.viewport_size}: {wide}"
 
 
+#: Shows the longest text in the place of each text of somebody else. Returns what does not fit
+#: then, and the words of ours in tables that a line end breaks.
+_BROKEN = r"""(longest) => {
+  const others = [...document.querySelectorAll(".text")];
+  const kept = others.map((place) => [...place.childNodes]);
+  for (const place of others) place.replaceChildren(longest);
+  const frames = [document.documentElement, ...document.querySelectorAll(".table-frame")];
+  const broken = frames
+    .filter((frame) => frame.scrollWidth > frame.clientWidth)
+    .map((frame) => `${frame.localName}: ${frame.scrollWidth} px in ${frame.clientWidth} px`);
+  const range = document.createRange();
+  const ours = "td:not(.text, .prompt, .id, .model), th:not(.text)";
+  for (const cell of document.querySelectorAll(ours)) {
+    const cards = getComputedStyle(cell.closest("table")).display === "block";
+    if (cards && cell.closest("thead")) continue; // it is hidden
+    const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+    for (let text; (text = texts.nextNode()); ) {
+      if (text.parentElement.closest(".visually-hidden")) continue;
+      for (const word of text.data.matchAll(/[\p{L}\p{N},.]+/gu)) {
+        range.setStart(text, word.index);
+        range.setEnd(text, word.index + word[0].length);
+        const lines = [...range.getClientRects()].map((part) => Math.round(part.top));
+        if (new Set(lines).size > 1) broken.push(word[0]);
+      }
+    }
+  }
+  others.forEach((place, number) => place.replaceChildren(...kept[number]));
+  return broken;
+}"""
+
+
+def words_are_whole(page: Page, longest: str) -> None:
+    """Check that no table breaks a word or a number of ours, and that all texts of others fit.
+
+    Args:
+        page: the page.
+        longest: it is shown in each place for a text of somebody else.
+    """
+    broken = page.evaluate(_BROKEN, longest)
+    assert not broken, f"{page.url} in a window of {page.viewport_size}: {broken}"
+
+
 def _described(violation: dict[str, Any]) -> str:
     lines = [f"{violation['id']} ({violation['impact']}): {violation['help']}"]
     for target, summary in violation["nodes"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from playwright.sync_api import Page, expect
@@ -97,3 +98,32 @@ def test_another_tenant_sees_nothing(
         page.goto(path)
         expect(page.locator("main")).to_contain_text("No ")
     assert KINDS["succeeded"].tenant != STUDIO
+
+
+def test_times_name_their_zone(page: Page, site: Site) -> None:
+    page.goto(f"/jobs/{site.jobs['succeeded']}")
+    zones = page.locator("[data-zone]")
+
+    for zone in zones.all():
+        expect(zone).to_have_text(
+            re.compile(r"Times are those of Europe/Berlin \(UTC\+0[12]:00\)\.")
+        )
+    for width in (1440, 390):
+        page.set_viewport_size({"width": width, "height": 800})
+        expect(zones.filter(visible=True)).to_have_count(1)
+    expect(page.locator("time").first).to_have_attribute("title", re.compile(" UTC$"))
+
+
+def test_long_names_and_stacked_marks_of_metadata_stay_in_their_place(
+    page: Page, site: Site
+) -> None:
+    marks = "Z" + "\u0335\u0301\u0489" * 60
+    metadata = {"x" * 300: "y" * 300, marks: marks}
+    job_id = site.enqueue(Kind(PAUSED, "nano-banana-2", "Odd", fields={"metadata": metadata}))
+    page.goto(f"/jobs/{job_id}")
+
+    for width in (1440, 390):
+        page.set_viewport_size({"width": width, "height": 800})
+        fits(page)
+    value = page.locator("dd", has_text=marks[:20]).last
+    expect(value).to_have_css("overflow", "clip")

@@ -10,12 +10,14 @@ import pytest
 from playwright.sync_api import Browser, Page, StorageState, ViewportSize
 
 from tests.dashboard import kit
-from tests.dashboard.kit import accessible, fits
+from tests.dashboard.kit import accessible, fits, words_are_whole
 from tests.dashboard.site import ADMIN, Site
 from tests.dashboard.views import SCHEMES, SIZES, VIEWS, View
 
 #: More widths of windows: a large screen, laptops, both sides of a change of the layout, a phone.
 WIDTHS_PX = (2560, 1280, 1240, 1239, 1024, 977, 976, 768, 390)
+#: A name of a tenant that is as long as it may be, without a place for a line end.
+LONGEST_NAME = "a_tenant_" + "x" * 55
 
 
 @pytest.fixture(scope="module")
@@ -53,5 +55,6 @@ def test_a_page_is_accessible_and_fits(
     for width in WIDTHS_PX:
         page.set_viewport_size(ViewportSize(width=width, height=900))
         fits(page)
+        words_are_whole(page, LONGEST_NAME)
     page.evaluate(kit.SETTLE)
     faults.check()

@@ -44,13 +44,15 @@ function connected(well, why) {
 // Times -------------------------------------------------------------------------------------------
 
 const clock = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+/** A date and a time are each whole, so a line may end only between them. */
+const localTime = (at) => clock.format(at).replace(/ (?!\d+[:.]\d\d[:.]\d\d)/g, "\u00a0");
 
 /** Show times in the zone of the viewer. The title has UTC. */
 function localTimes(root) {
   for (const element of root.querySelectorAll("time[datetime]")) {
     const at = new Date(element.dateTime);
     if (isNaN(at)) continue;
-    const text = clock.format(at);
+    const text = localTime(at);
     if (element.textContent === text) continue;
     element.title = element.dateTime.slice(0, 19).replace("T", " ") + " UTC";
     element.textContent = text;
@@ -59,6 +61,13 @@ function localTimes(root) {
 
 document.addEventListener("htmx:after:swap", () => localTimes(document));
 localTimes(document);
+
+/** Name the zone, with its present difference to UTC. */
+const { timeZone } = clock.resolvedOptions();
+const names = new Intl.DateTimeFormat("en", { timeZone, timeZoneName: "longOffset" }).formatToParts();
+const offset = names.find((part) => part.type === "timeZoneName").value.replace("GMT", "UTC");
+for (const place of document.querySelectorAll("[data-zone]"))
+  place.textContent = `Times are those of ${timeZone}${timeZone === offset ? "" : ` (${offset})`}.`;
 
 // The menu is always open on a wide screen ---------------------------------------------------------
 
