@@ -21,13 +21,14 @@ from orchestrator.ledger.subscription import Subscription
 from webhooks.exchange import AbsentBody, BodyWanted, Exchange, Headers, ServerProtocol
 from webhooks.held_answers import HeldAnswers
 from webhooks.request_bodies import RequestBodies, TooManyBodies
-from webhooks.threads import Threads
+from webhooks.threads import LONG_SECONDS, Threads
 
 #: Threads of a process for requests.
 THREADS = 8
 #: Requests that may wait for a thread. A further one is answered 503.
 MAX_WAITING = 1000
-#: Held answers that are given again at once. The other threads stay free for callbacks.
+#: Held answers that are given again at once, those that take long left out. The other threads stay
+#: free for new requests.
 MAX_ANSWERED_AGAIN = 4
 #: The server has opened the file of an answer after this time. Seconds.
 FILE_OPEN_SECONDS = 30.0
@@ -144,7 +145,10 @@ class Front:
             async with self._again:
                 may_hold = self._loop.time() < ends and not self._held.stopping
                 body.seek(0)
-                again = await self._threads.run(self._answer, exchange, body, may_hold, False)
+                call = self._threads.run(self._answer, exchange, body, may_hold, False)
+                answering = self._loop.create_task(call)
+                await asyncio.wait({answering}, timeout=LONG_SECONDS)
+            again = await answering
         await exchange.end_stream()
 
     async def _ask_early(self, exchange: Exchange) -> bool:

@@ -17,6 +17,7 @@ from orchestrator.jsonio import parse
 from orchestrator.ledger import LedgerUnavailable
 from webhooks import front as front_module
 from webhooks import held_answers, request_bodies
+from webhooks import threads as threads_module
 from webhooks.exchange import MAX_ANSWER_BYTES
 from webhooks.front import Application, Front
 from webhooks.threads import Threads
@@ -328,6 +329,42 @@ def test_a_cancelled_call_holds_up_no_other() -> None:
     run(play)
 
 
+def test_calls_that_hang_hold_up_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads_module, "LONG_SECONDS", 0.02)
+    go_on = threading.Event()
+
+    async def play() -> None:
+        threads = Threads(asyncio.get_running_loop(), 2)
+        hanging = [asyncio.create_task(threads.run(go_on.wait, 60)) for _ in range(5)]
+        await asyncio.sleep(0)
+        assert await asyncio.wait_for(threads.run(lambda: "answered"), 30) == "answered"
+        assert not any(task.done() for task in hanging)
+        go_on.set()
+        assert all(await asyncio.gather(*hanging))
+        while threads._started > 2 or threads.waiting():  # the others end when nobody hangs
+            await asyncio.sleep(0.001)
+
+    run(play)
+
+
+def test_calls_that_hang_have_so_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads_module, "LONG_SECONDS", 0.0)
+    monkeypatch.setattr(threads_module, "MAX_LONG_CALLS", 2)
+    go_on = threading.Event()
+
+    async def play() -> None:
+        threads = Threads(asyncio.get_running_loop(), 1)
+        hanging = [asyncio.create_task(threads.run(go_on.wait, 60)) for _ in range(6)]
+        while len(threads._began) < 3:
+            await asyncio.sleep(0.001)
+        threads._check()
+        assert (threads._started, threads.waiting()) == (3, 3)
+        go_on.set()
+        assert all(await asyncio.gather(*hanging))
+
+    run(play)
+
+
 # Held answers ----------------------------------------------------------------------------------
 
 
@@ -357,6 +394,36 @@ async def held(scene: Scene, number: int = 1) -> None:
     """Return when so many answers are held."""
     while len(scene.subscriptions[0].channels) < number:
         await asyncio.sleep(0.001)
+
+
+def test_held_answers_that_hang_hold_up_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads_module, "LONG_SECONDS", 0.02)
+    monkeypatch.setattr(front_module, "LONG_SECONDS", 0.02)
+    go_on = threading.Event()
+
+    class HangingJob(Job):
+        def __call__(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+            if not self.open and "HTTP_HANGS" in environ:
+                go_on.wait(60)
+            return super().__call__(environ, start)
+
+    async def play() -> None:
+        job = HangingJob()
+        scene, answers = Scene(job), [Exchanged() for _ in range(6)]
+        hanging = [scene.begin(each, headers={"hangs": "1"}) for each in answers[1:]]
+        await held(scene)
+        waiting = scene.begin(answers[0])
+        while len(scene.front._held_for) < 1 or scene.front._held_for.total() < 6:
+            await asyncio.sleep(0.001)
+        job.open = False
+        scene.subscriptions[0].changed("channel")
+        await waiting
+        assert answers[0].body == b"done"
+        assert not any(task.done() for task in hanging)
+        go_on.set()
+        await asyncio.gather(*hanging)
+
+    run(play)
 
 
 class StatefulJob(Job):
