@@ -209,9 +209,9 @@ class Exchange:
 
 @lru_cache
 def _key(header: str) -> str:
-    """Return the name of a header in a WSGI environment."""
+    """Return the name of a header in a WSGI environment. `content_length` is another header."""
     name = header.replace("-", "_").upper()
-    return name if name in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{name}"
+    return name if header in {"content-type", "content-length"} else f"HTTP_{name}"
 
 
 def _path(file: IO[bytes]) -> str:

@@ -764,3 +764,21 @@ def test_headers_that_come_twice_and_a_path_that_is_not_ascii() -> None:
     assert (seen["HTTP_X_A"], seen["CONTENT_TYPE"]) == ("1,2", "a/b")
     assert "HTTP_UPGRADE" not in seen  # an offer that we do not take
     assert seen["PATH_INFO"] == "/\u00e4".encode().decode("latin-1")
+
+
+def test_a_header_with_another_separator_does_not_change_the_length_or_the_type() -> None:
+    seen: dict[str, Any] = {}
+
+    def app(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+        seen.update(environ)
+        start("200 OK", [])
+        return [b""]
+
+    async def play() -> None:
+        names = ("content-length", "content_length", "content-type", "content_type")
+        values = ("4", "1", "text/plain", "application/json")
+        headers = dict(zip(names, values, strict=True))
+        await Scene(app).begin(Exchanged(b"body"), method="POST", headers=headers)
+
+    run(play)
+    assert (seen["CONTENT_LENGTH"], seen["CONTENT_TYPE"]) == ("4", "text/plain")
