@@ -26,6 +26,7 @@ from orchestrator.operations.replay import NothingToNotify, notify_unaudited
 from orchestrator.operations.rerun import RETRIED, NotRetryable, retry_unaudited
 from orchestrator.operations.search import find_job
 from orchestrator.runtime import Runtime
+from orchestrator.storage.storage import StorageError
 
 #: The longest time for the parts of one sweep. The rest of each second is for jobs. Seconds.
 TURN_SECONDS = 0.5
@@ -35,8 +36,8 @@ LEASE_MS = 10_000
 MAX_REPEAT_MS = DAY_MS - 3_600_000
 #: With more due notifications than this, a bulk action waits, so that others are not delayed.
 MAX_DUE_NOTIFICATIONS = 500
-#: The wait for due notifications, for the history, and the longest wait for a limit. ms.
-NOTIFY_WAIT_MS, HISTORY_WAIT_MS, MAX_LIMIT_WAIT_MS = 1000, 5000, 60_000
+#: The wait for due notifications, for a server that is away, and the longest wait for a limit. ms.
+NOTIFY_WAIT_MS, AWAY_WAIT_MS, MAX_LIMIT_WAIT_MS = 1000, 5000, 60_000
 
 EXPIRED = "it has expired; jobs are kept for the retention time"
 NOT_ACCEPTED = "its request is not accepted any more"
@@ -127,7 +128,9 @@ def _act(runtime: Runtime, part: BulkPart, job_id: str) -> str | None:
         wait_ms = min(int(error.retry_after * 1000), MAX_LIMIT_WAIT_MS)
         raise _Wait(str(error), wait_ms) from None
     except HistoryUnavailable:
-        raise _Wait("the history, which does not answer", HISTORY_WAIT_MS) from None
+        raise _Wait("the history, which does not answer", AWAY_WAIT_MS) from None
+    except StorageError:  # of the images that a retry sends again
+        raise _Wait("the archive, which does not give an image", AWAY_WAIT_MS) from None
     except UnreadableJob:  # since the preview
         return UNREADABLE
     except LedgerUnavailable:

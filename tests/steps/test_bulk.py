@@ -17,6 +17,7 @@ from orchestrator.operations import bulk as operations
 from orchestrator.operations import rerun
 from orchestrator.steps import bulk as module
 from orchestrator.steps.bulk import act_on_part, act_on_parts
+from orchestrator.storage.storage import StorageError
 from tests.support import job_states
 from tests.support.fakes import TENANT, Harness, Killed, killed
 
@@ -219,7 +220,25 @@ def test_a_retry_of_a_forgotten_job_waits_for_the_history(
     work(harness)
     assert "history" in (now(harness, action).waits_for or "")
     monkeypatch.setattr(module, "find_job", lambda *_: job)
-    harness.clock.forward(module.HISTORY_WAIT_MS / 1000)
+    harness.clock.forward(module.AWAY_WAIT_MS / 1000)
+
+    assert done(harness, action) == (1, {})
+
+
+def test_a_retry_waits_for_the_archive_that_has_its_image(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_states.refused(harness)
+    action = started(harness, RETRY)
+
+    def away(*_: object) -> None:
+        raise StorageError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rerun, "kept_references", away)
+        work(harness)
+        assert "archive" in (now(harness, action).waits_for or "")
+    harness.clock.forward(module.AWAY_WAIT_MS / 1000)
 
     assert done(harness, action) == (1, {})
 
