@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
+from itertools import chain, islice
 from typing import Any
 
 from orchestrator.jobs.model import ErrorCode, JobError, Status
@@ -107,6 +108,8 @@ _BESIDE = ("fail", "err", "message", "msg", "reason")
 _OF_THE_REQUEST = frozenset({"input", "inputs", "param", "params", "prompt", "request"})
 #: Errors inside errors, and reasons inside objects, are read to this depth. Levels.
 _MAX_DEPTH = 4
+#: The most objects of a task in which a reason is looked for. A step loop does this itself.
+_MAX_OBJECTS = 1000
 #: Codes and words that are no error, in lower case. Neither are numbers below 400.
 _FINE = frozenset(
     {"", "success", "successful", "succeeded", "ok", "okay", "accepted", "created", "null", "none"}
@@ -147,7 +150,8 @@ def thin_success(error: Any, known: Codes) -> JobError:
 
 def reason_of(task: Mapping[str, Any], error: Any) -> Any:
     """Return the provider's reason: its error, or usual fields of the task or of what it holds."""
-    return next((each for each in (error, *_reasons(task, _MAX_DEPTH)) if _is_reason(each)), None)
+    in_task = islice(_reasons(task, _MAX_DEPTH), _MAX_OBJECTS)
+    return next(filter(_is_reason, chain([error], in_task)), None)
 
 
 def _reasons(task: Mapping[str, Any], depth: int) -> Iterator[dict[str, Any]]:

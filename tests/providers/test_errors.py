@@ -194,3 +194,20 @@ def test_a_failed_task_keeps_its_reason_wherever_it_stands() -> None:
     ):
         error = failure(reason_of(task, task.get("error")), known, "none")
         assert (error.code, error.message) == (code, message), task
+
+
+def test_few_objects_of_a_task_are_searched_for_a_reason() -> None:
+    """The search runs in the thread of all steps. An answer may have a million objects."""
+    searched: list[int] = []
+
+    class Counted(dict[str, Any]):
+        def items(self) -> Any:
+            searched.append(1)
+            return super().items()
+
+    task = {"logs": [Counted() for _ in range(5000)]}
+
+    assert reason_of(task, "Content policy violation") == "Content policy violation"
+    assert not searched
+    assert reason_of(task, None) is None
+    assert len(searched) < len(task["logs"])
