@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from orchestrator.history import HistoryUnavailable
 from orchestrator.jobs.model import FollowUpStatus, Job
 from orchestrator.jsonio import NotJson
-from orchestrator.ledger import identifiers
+from orchestrator.ledger import UnreadableJob, identifiers
 from orchestrator.operations.manifest import copies, owner, path
 from orchestrator.runtime import Runtime
 from orchestrator.storage.storage import NotStored
@@ -55,13 +55,17 @@ def locate_image(
 
     Raises:
         LedgerUnavailable: Redis is away.
+        UnreadableJob: this version cannot read the job, and the caller may see it.
         StorageError: the storage is away.
     """
     if not identifiers.is_job_id(job_id):
         return None
-    job = runtime.ledger.get(job_id)
-    if job is None:
-        job = _of_history(runtime, job_id)
+    try:
+        job = runtime.ledger.get(job_id) or _of_history(runtime, job_id)
+    except UnreadableJob as error:
+        if not sees(error.tenant):
+            return None
+        raise
     if job is None:
         return _of_manifest(runtime, job_id, index, sees)
     return _of_job(job, index, runtime.clock()) if sees(job.tenant) else None

@@ -85,7 +85,9 @@ def test_another_tenant_does_not_learn_of_it(api: Api, fields: Mapping[str, str 
     other = api.with_key(OTHER_KEY)
 
     assert listed(other) == listed(other, q=bad) == ([], [])
-    assert other.get(f"/v1/jobs/{bad}").status_code == 404
+    for part in ("", "/events", "/images/0", "/images/0/thumbnail", "/images/0/link"):
+        assert other.get(f"/v1/jobs/{bad}{part}").status_code == 404, part
+        assert api.get(f"/v1/jobs/{bad}{part}").status_code == 503, part
 
 
 def test_each_page_names_those_between_its_jobs(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
