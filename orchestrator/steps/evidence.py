@@ -17,6 +17,7 @@ from orchestrator.jobs.model import (
     Outcome,
     PendingFailure,
     SettledBy,
+    Status,
 )
 from orchestrator.providers.responses import QueryFailed, TaskNotFound, TaskReport
 
@@ -53,7 +54,8 @@ def judge(
     if isinstance(reading, TaskReport):
         images = reading.images if late else ()
         outcome = reading.outcome or (Outcome.succeeded(images) if images else None)
-        if outcome:
+        unstored = job.pending_failure is not None and job.pending_failure.kind == "unstored"
+        if outcome and (outcome.status is Status.SUCCEEDED or not unstored):
             return Judgement(outcome)
     pending = _pending(job, reading, now)
     if pending and pending.kind == "thin_success":

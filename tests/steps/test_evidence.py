@@ -29,6 +29,7 @@ def task(**fields: object) -> Answer:
 
 THIN = task(status="success", output=None)
 REFUSED = task(status="success", output=[], error=REASON)
+FAILED = task(status="failed", error=REASON)
 
 
 def polled_until(harness: Harness, job_id: str, seconds: float) -> int:
@@ -277,7 +278,9 @@ def test_an_image_that_our_storage_lost_keeps_the_reason(harness: Harness) -> No
 
 
 @pytest.mark.parametrize(
-    "later", [Answer(404), Answer(503), task(status="running"), THIN], ids=lambda each: each.status
+    "later",
+    [Answer(404), Answer(503), task(status="running"), THIN, task(status="expired"), FAILED],
+    ids=["forgotten", "away", "running", "thin", "expired", "failed"],
 )
 def test_a_success_that_our_storage_did_not_take_never_becomes_a_failure(
     harness: Harness, later: Answer
