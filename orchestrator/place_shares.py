@@ -144,19 +144,30 @@ class PlaceShares:
         self._used += 1
 
     def _begin_next(self) -> None:
-        """Give the free place to a step that waits, of every host in turn.
+        """Give free places to steps that wait, of every host in turn.
+
+        One free place may let several begin: a tenant gets four more, and a host one.
+        """
+        while turn := self._next_turn():
+            self._turns.move_to_end(_place(turn.holders))
+            self._leave(turn)
+            self._begin(turn.holders)
+            turn.has_place = True
+            turn.alarm.ring()
+
+    def _next_turn(self) -> _Turn | None:
+        """Return a step that may have a place now, of the host that has waited longest.
 
         A tenant that holds its share does not delay the others at the same host.
         """
+        if self._used >= self._places:
+            return None
         for place, turns in self._turns.items():
-            turn = next((each for each in turns if self._busy(each.holders) is None), None)
-            if turn is not None:
-                self._turns.move_to_end(place)
-                self._leave(turn)
-                self._begin(turn.holders)
-                turn.has_place = True
-                turn.alarm.ring()
-                return  # a free place lets at most one more call begin
+            is_full = place[0] == "host" and self._held(place) >= self._slots
+            for turn in () if is_full else turns:
+                if self._busy(turn.holders) is None:
+                    return turn
+        return None
 
     def _join(self, holders: Holders) -> _Turn:
         turn = _Turn(holders)

@@ -243,6 +243,20 @@ def test_a_tenant_with_its_share_of_places_delays_no_other_at_a_host(begin_waiti
     assert full.result(60) is None
 
 
+def test_a_freed_place_lets_each_step_begin_that_may(begin_waiting: Begin) -> None:
+    """A free place is four more for a tenant that waits, and one more for a host."""
+    shares = PlaceShares(10, slots_per_host=2, max_wait=60)
+    used = [("full", f"hooks.other{n}.com") for n in range(4)]
+    used += [("third", f"hooks.third{n}.com") for n in range(3)]
+    assert held(shares, [*used, CALL, CALL]) == 9
+    full, waiting = begin_waiting(shares, ("full", "hooks.new.com")), begin_waiting(shares)
+
+    shares.free(*CALL)
+
+    assert full.result(60) is None
+    assert waiting.result(60) is None
+
+
 def test_a_step_whose_turn_comes_late_does_not_wait() -> None:
     timer = Timer()
     shares = PlaceShares(PLACES, slots_per_host=4, max_wait=3600, timer=timer)
