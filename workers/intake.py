@@ -11,7 +11,9 @@ ledger.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any, ClassVar
 
 from celery import Celery, Task, signals
@@ -111,7 +113,8 @@ class EnqueueTask(Task):  # type: ignore[misc]  # Celery has no types
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, _einfo: Any) -> None:
         """Reject a message that raised, also in Celery: it can pass no field called `self`."""
         message = EnqueueMessage(task_id, kwargs, args, {})
-        reject_message(default_runtime(), message, f"an unexpected {type(exc).__name__}")
+        reason = f"an unexpected {type(exc).__name__}"
+        _recorded(partial(reject_message, default_runtime(), message, reason), message)
 
 
 @app.task(name="orchestrator.enqueue", bind=True, base=EnqueueTask)
@@ -122,15 +125,21 @@ def enqueue(self: Task, /, *unnamed: Any, **request: Any) -> None:
     trace = {name: value for name, value in values.items() if value.isascii()}
     expires_at = _expires_at(self.request.expires)
     message = EnqueueMessage(self.request.id, request, unnamed, trace, expires_at)
+    if not _recorded(partial(take_message, default_runtime(), message), message):
+        raise Reject("the ledger is away", requeue=True)
+
+
+def _recorded(record: Callable[[], None], message: EnqueueMessage) -> bool:
+    """Record what becomes of a message, also when the ledger is away first. False: we must stop."""
     while True:
         try:
-            take_message(default_runtime(), message)
-            return
+            record()
+            return True
         except LedgerUnavailable as error:
             log.get().warning("enqueue_delayed", message_id=message.id, reason=str(error))
         note_message()
         if state.should_stop is not None or state.should_terminate is not None:
-            raise Reject("the ledger is away", requeue=True)
+            return False
         threading.Event().wait(RETRY_INTERVAL_SECONDS)
 
 

@@ -18,6 +18,7 @@ from orchestrator.enqueue import (
 )
 from orchestrator.jsonio import rfc3339
 from orchestrator.ledger import LedgerUnavailable, keys
+from orchestrator.ledger.rejected_messages import RejectedMessages
 from orchestrator.operations import enqueue_messages
 from orchestrator.operations.enqueue_messages import EnqueueMessage, take_message, take_waiting
 from orchestrator.operations.tenants import set_tenant
@@ -208,6 +209,30 @@ def test_a_message_that_crashes_is_kept_and_stops_no_other(
     crashed, unread = harness.ledger.rejected.newest()
     assert crashed["reason"] == "an unexpected KeyError"
     assert unread["body"] == "of another version"
+
+
+def test_a_failure_is_kept_although_the_ledger_is_away_first(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker(harness, monkeypatch)
+    intake = importlib.import_module("workers.intake")
+    keep, aways = RejectedMessages.keep, [LedgerUnavailable("away")] * 2
+
+    def late(*args: Any, **entry: Any) -> None:
+        if aways:
+            raise aways.pop()
+        keep(*args, **entry)
+
+    def crash(*_: Any) -> None:
+        raise KeyError("ours")
+
+    monkeypatch.setattr(RejectedMessages, "keep", late)
+    monkeypatch.setattr(intake, "RETRY_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(intake, "take_message", crash)
+    intake.app.tasks["orchestrator.enqueue"].apply(kwargs={"prompt": "x"}, task_id="task-1")
+
+    [entry] = harness.ledger.rejected.newest()
+    assert entry["reason"] == "an unexpected KeyError"
 
 
 def test_a_message_that_costs_more_than_the_budget_of_a_day_stops_no_other(
