@@ -75,8 +75,3 @@ class SharedParts:
             self._parts[state] = part
             while len(self._parts) > MAX_PARTS:
                 self._parts.popitem(last=False)
-
-    def clear(self) -> None:
-        """Forget all parts."""
-        with self._lock:
-            self._parts.clear()

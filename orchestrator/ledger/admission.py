@@ -41,23 +41,9 @@ class WaitReason(StrEnum):
     #: The provider task runs.
     OUTCOME = "outcome"
 
-    @property
-    def is_admission(self) -> bool:
-        """Whether the job is due, and its provider must not get it now."""
-        return self in _ADMISSION
-
 
 #: The kinds of flows. Other open jobs are sent again.
 _KINDS = {Status.QUEUED: "queued", Status.RUNNING: "poll"}
-_ADMISSION = frozenset(
-    {
-        WaitReason.PAUSED,
-        WaitReason.CIRCUIT_OPEN,
-        WaitReason.CIRCUIT_PROBING,
-        WaitReason.RATE_LIMIT,
-        WaitReason.IN_FLIGHT_LIMIT,
-    }
-)
 
 
 class ProviderSign(StrEnum):

@@ -27,7 +27,6 @@ from orchestrator.enqueue import (
     queued_job,
 )
 from orchestrator.job_check import CheckedJob, check_job
-from orchestrator.jobs.batch import Batch
 from orchestrator.jobs.model import Job, Step
 from orchestrator.jobs.request import Receiver
 from orchestrator.jobs.tenant import DEFAULT_TENANT, tenant_name
@@ -249,15 +248,6 @@ def seal_batch(runtime: Runtime, batch: OpenBatch, answer: str = "") -> bool:
     result = runtime.ledger.batches.seal(batch.id, answer, now=runtime.clock())
     runtime.nudger.nudge(Step.BATCH, [batch.id])
     return result is Result.RECORDED
-
-
-def find_batch(runtime: Runtime, batch_id: str) -> Batch | None:
-    """Return a batch of the ledger, or None.
-
-    Raises:
-        LedgerUnavailable: Redis is away.
-    """
-    return runtime.ledger.batches.get(batch_id)
 
 
 def fingerprint(value: Any) -> str:

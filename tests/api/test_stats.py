@@ -11,14 +11,6 @@ from tests.api.conftest import Api
 from tests.support import job_states
 from tests.support.web import WebApp
 
-#: The figures of what follows from outcomes, before there is any.
-FOLLOWS = {
-    "pending": 0,
-    "due": 0,
-    "lag_seconds": 0,
-    "ended": {"done": 0, "dead": 0, "gone": 0},
-}
-
 
 def test_the_figures_are_told(api: Api) -> None:
     api.created()

@@ -53,9 +53,6 @@ def provider_with(*, callbacks: bool, keys: bool) -> str:
 
 
 #: An attempt without an answer is sent again with the same key.
-CALLING_WITH_KEYS = provider_with(callbacks=True, keys=True)
 POLLED_WITH_KEYS = provider_with(callbacks=False, keys=True)
-#: Only a callback can tell the fate of an attempt without an answer.
-CALLING_WITHOUT_KEYS = provider_with(callbacks=True, keys=False)
 #: Nobody can tell the fate of an attempt without an answer.
 POLLED_WITHOUT_KEYS = provider_with(callbacks=False, keys=False)

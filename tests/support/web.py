@@ -16,6 +16,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from orchestrator import log
+from orchestrator.dashboard.shared_parts import SharedParts
 from orchestrator.dashboard.views import PARTS
 from orchestrator.runtime import Runtime
 from webhooks.app import create_app
@@ -38,9 +39,8 @@ class _RuntimeClient(FlaskClient):
         self._runtime = runtime
 
     def open(self, *args: Any, **options: Any) -> TestResponse:
-        parts = self.application.extensions[PARTS]
         if _current.__dict__.get("served") is not self._runtime:
-            parts.clear()  # they are of another installation
+            self.application.extensions[PARTS] = SharedParts()  # those were of another installation
         _current.runtime = _current.served = self._runtime
         return super().open(*args, **options)
 
