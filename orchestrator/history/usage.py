@@ -14,7 +14,6 @@ from orchestrator.jobs.model import Status
 
 #: What jobs can be grouped by.
 DIMENSIONS = ("day", "tenant", "provider", "model")
-DAY_MS = 86_400_000
 #: The precision of times in a report. ms.
 TIME_STEP_MS = 100
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
+from orchestrator.clock import DAY_MS
 from orchestrator.history.query import Query
 from orchestrator.history.schema import facets, jobs
-from orchestrator.history.usage import DAY_MS, TIME_STEP_MS, Usage
+from orchestrator.history.usage import TIME_STEP_MS, Usage
 from orchestrator.jobs.model import SettledBy
 
 

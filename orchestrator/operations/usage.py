@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from orchestrator.history.usage import DAY_MS, DIMENSIONS, Usage
+from orchestrator.clock import DAY_MS
+from orchestrator.history.usage import DIMENSIONS, Usage
 from orchestrator.jobs.model import Status
 from orchestrator.jobs.validation import InvalidRequest, OneOfNames, Violation
 from orchestrator.jsonio import rfc3339
