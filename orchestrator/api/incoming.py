@@ -14,7 +14,13 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMe
 from werkzeug.formparser import parse_form_data
 
 from orchestrator.jobs.uploads import ImageFile
-from orchestrator.jobs.validation import InvalidRequest, KnownFields, OneOfNames, Violation
+from orchestrator.jobs.validation import (
+    InvalidRequest,
+    KnownFields,
+    OneOfNames,
+    Violation,
+    whole_number,
+)
 from orchestrator.jsonio import NotJson, parse
 from orchestrator.ledger.identifiers import is_job_id
 from orchestrator.runtime import Runtime
@@ -186,11 +192,7 @@ def whole(name: str, default: int, low: int, high: int) -> int:
     Raises:
         InvalidRequest: it is not a number from `low` to `high`.
     """
-    text = request.args.get(name, str(default))
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 9 else low - 1
-    if not low <= number <= high:
-        raise InvalidRequest(Violation(name, text, f"a whole number from {low} to {high}"))
-    return number
+    return whole_number(name, request.args.get(name, str(default)), low, high)
 
 
 def cursor() -> str | None:

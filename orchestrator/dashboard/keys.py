@@ -8,8 +8,8 @@ from flask import Blueprint, Response, request, url_for
 
 from orchestrator.clock import DAY_MS
 from orchestrator.dashboard import views
-from orchestrator.dashboard.forms import mistakes, whole_number
-from orchestrator.jobs.validation import InvalidRequest, OneOfNames, Violation
+from orchestrator.dashboard.forms import mistakes
+from orchestrator.jobs.validation import InvalidRequest, OneOfNames, Violation, whole_number
 from orchestrator.operations.keys import (
     MAX_NAME_CHARACTERS,
     UnknownKey,

@@ -24,6 +24,8 @@ MAX_SHOWN_CHARACTERS = 40
 MAX_SHOWN_LINK_CHARACTERS = 120
 #: The most errors of a request that are told, and the most of one list that are looked for.
 MAX_VIOLATIONS = 50
+#: The longest text that is read as a whole number. Characters.
+MAX_NUMBER_CHARACTERS = 12
 _LINK = re.compile(r'"?https?://\S*')
 #: The message of a field that is absent although it is required.
 REQUIRED = "given"
@@ -187,6 +189,26 @@ def checked(schema: Schema, data: Any) -> Any:
     except ValidationError as error:
         messages: Any = error.messages
         raise InvalidRequest(*_violations(messages, data)) from None
+
+
+def whole_number(field: str, text: str, low: int, high: int, otherwise: str = "") -> int:
+    """Return the whole number of a text.
+
+    Args:
+        field: its name, for the error.
+        text: what was given.
+        low: the lowest number.
+        high: the highest number.
+        otherwise: what else is allowed, for the error.
+
+    Raises:
+        InvalidRequest: it is no such number.
+    """
+    digits = text.isascii() and text.isdigit() and len(text) <= MAX_NUMBER_CHARACTERS
+    if not digits or not low <= int(text) <= high:
+        allowed = f"a whole number from {low} to {high}" + (f", or {otherwise}" * bool(otherwise))
+        raise InvalidRequest(Violation(field, text, allowed))
+    return int(text)
 
 
 def _violations(messages: Any, data: Any, path: tuple[str | int, ...] = ()) -> Iterator[Violation]:

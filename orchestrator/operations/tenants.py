@@ -17,7 +17,7 @@ from orchestrator.jobs.tenant import (
     stored_secrets,
     tenant_name,
 )
-from orchestrator.jobs.validation import InvalidRequest, OneOfNames, Violation
+from orchestrator.jobs.validation import InvalidRequest, OneOfNames, Violation, whole_number
 from orchestrator.runtime import Runtime
 from orchestrator.security import standard_webhooks
 from orchestrator.security.secret import Secret
@@ -117,16 +117,8 @@ def _stored(runtime: Runtime, setting: str, value: str) -> str | None:
     if value == NONE:
         return None
     if setting == "max_open":
-        return str(_whole(setting, value, runtime.ledger.shards, MAX_OPEN))
+        return str(whole_number(setting, value, runtime.ledger.shards, MAX_OPEN, NONE))
     return f"{_rate(setting, value):.15g}"
-
-
-def _whole(setting: str, value: str, low: int, high: int) -> int:
-    number = int(value) if value.isascii() and value.isdigit() and len(value) < 12 else -1
-    if not low <= number <= high:
-        allowed = f"a whole number from {low} to {high}, or {NONE}"
-        raise InvalidRequest(Violation(setting, value, allowed))
-    return number
 
 
 def _budget(runtime: Runtime, provider: str, value: str) -> str | None:
