@@ -196,7 +196,7 @@ def blueprint(runtime: Runtime) -> Blueprint:
     )
     def list_() -> Response:
         """List the newest bulk actions that were started. A tenant sees those of its jobs."""
-        started = operations.started_actions(runtime, MAX_LISTED, tenant=chosen_tenant())
+        started = runtime.ledger.bulk.newest(MAX_LISTED, tenant=chosen_tenant())
         return as_json({"actions": [bulk_view(action) for action in started]}, 200)
 
     @bulk.post("/<bulk_id>/stop")

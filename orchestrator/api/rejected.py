@@ -136,7 +136,7 @@ def _browse(runtime: Runtime) -> Response:
     cursor = request.args.get("cursor")
     if cursor is not None and not MESSAGE_ID.fullmatch(cursor):
         raise InvalidRequest(Violation("cursor", cursor, "the next_cursor of an earlier page"))
-    messages = operations.rejected_page(runtime, limit + 1, cursor=cursor)
+    messages = runtime.ledger.rejected.page(limit + 1, before=cursor)
     page, more = messages[:limit], len(messages) > limit
     view = [rejected_view(message) for message in page]
     return as_json({"messages": view, "next_cursor": page[-1].id if more else None}, 200)

@@ -97,7 +97,7 @@ def show(bulk_id: str, wait: bool, json_: bool) -> None:
 @as_json
 def list_(tenant: str | None, limit: int, json_: bool) -> None:
     """List the bulk actions that were started in the last days, newest first."""
-    actions = operations.started_actions(default_runtime(), limit, tenant=tenant)
+    actions = default_runtime().ledger.bulk.newest(limit, tenant=tenant)
     if json_:
         print_json({"actions": [bulk_view(action) for action in actions]})
         return

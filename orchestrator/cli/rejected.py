@@ -28,7 +28,7 @@ def rejected() -> None:
 @as_json
 def list_(limit: int, json_: bool) -> None:
     """List the newest messages, newest first."""
-    messages = operations.rejected_page(default_runtime(), limit)
+    messages = default_runtime().ledger.rejected.page(limit)
     if json_:
         print_json({"messages": [rejected_view(message) for message in messages]})
         return

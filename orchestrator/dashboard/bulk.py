@@ -45,7 +45,7 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
     def bulk_actions() -> Response:
         """The actions that were started."""
         tenant = views.chosen_tenant()
-        actions = operations.started_actions(runtime, MAX_LISTED, tenant=tenant)
+        actions = runtime.ledger.bulk.newest(MAX_LISTED, tenant=tenant)
         if answer := views.unchanged(runtime, jobs=False, also=actions):
             return answer
         return views.render("bulk_actions", actions=[*map(bulk_view, actions)])

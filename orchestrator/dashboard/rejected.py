@@ -9,7 +9,6 @@ from orchestrator.operations.rejected import (
     NotReplayable,
     UnknownMessage,
     delete_rejected,
-    rejected_page,
     replay_rejected,
 )
 from orchestrator.runtime import Runtime
@@ -28,7 +27,7 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
         if answer := views.unchanged(runtime, jobs=False):
             return answer
         cursor = request.args.get("after") or None
-        messages = rejected_page(runtime, PAGE_MESSAGES + 1, cursor=cursor)
+        messages = runtime.ledger.rejected.page(PAGE_MESSAGES + 1, before=cursor)
         shown = messages[:PAGE_MESSAGES]
         older = shown[-1].id if len(messages) > PAGE_MESSAGES else None
         return views.render("rejected", messages=shown, older=older, cursor=cursor)

@@ -77,12 +77,6 @@ class RejectedMessages:
         with self._redis() as client:
             client.xadd(keys.REJECTED, entry, maxlen=MAX_MESSAGES, approximate=True)
 
-    def newest(self, limit: int = 20) -> list[dict[str, str]]:
-        """Return the newest messages, newest first."""
-        with self._redis() as client:
-            entries: Any = client.xrevrange(keys.REJECTED, count=limit)
-        return [fields for _, fields in entries]
-
     def page(self, limit: int, *, before: str | None = None) -> list[RejectedMessage]:
         """Return messages, newest first. `before` is the id of the last one of the page before."""
         if before is not None and not MESSAGE_ID.fullmatch(before):

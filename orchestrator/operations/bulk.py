@@ -147,15 +147,6 @@ def stop(runtime: Runtime, bulk_id: str, *, actor: str) -> BulkAction:
     return find(runtime, bulk_id)
 
 
-def started_actions(runtime: Runtime, limit: int, *, tenant: str | None = None) -> list[BulkAction]:
-    """Return the newest bulk actions that were started, of one tenant or all (None).
-
-    Raises:
-        LedgerUnavailable: Redis is away.
-    """
-    return runtime.ledger.bulk.newest(limit, tenant=tenant)
-
-
 def find(runtime: Runtime, bulk_id: str, caller: Caller | None = None) -> BulkAction:
     """Return a bulk action that a caller may see. None: everybody's.
 

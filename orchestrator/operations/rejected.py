@@ -39,17 +39,6 @@ class NotReplayable(Exception):
     """The message is rejected again, or cannot be read. The text is the reason."""
 
 
-def rejected_page(
-    runtime: Runtime, limit: int, *, cursor: str | None = None
-) -> list[RejectedMessage]:
-    """Return rejected messages, newest first. `cursor` is the id of the last one of a page.
-
-    Raises:
-        LedgerUnavailable: Redis is away.
-    """
-    return runtime.ledger.rejected.page(limit, before=cursor)
-
-
 def find_rejected(runtime: Runtime, message_id: str) -> RejectedMessage:
     """Return one message.
 

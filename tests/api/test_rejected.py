@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from orchestrator.jsonio import dump
-from orchestrator.operations.rejected import rejected_page
 from orchestrator.providers.hiapi import HiAPI
 from orchestrator.providers.responses import Unreadable
 from tests.api.conftest import UNIFIED, Api
@@ -17,7 +16,7 @@ from tests.webhooks.kit import SUCCESS, Receiver
 
 def kept(api: Api, body: bytes = b"<") -> str:
     api.harness.ledger.rejected.keep("enqueue", now=NOON, reason="no", body=body)
-    return rejected_page(api.harness.runtime, 1)[0].id
+    return api.harness.ledger.rejected.page(1)[0].id
 
 
 def test_messages_are_listed_in_pages_and_shown(api: Api) -> None:

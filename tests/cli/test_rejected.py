@@ -9,7 +9,6 @@ from click.testing import CliRunner, Result
 
 from orchestrator.cli import main
 from orchestrator.jsonio import dump
-from orchestrator.operations.rejected import rejected_page
 from tests.support.fakes import NOON, Harness, use_runtime
 
 REQUEST = {"provider": "hiapi", "model": "Nano-Banana-2", "prompt": "A red cube"}
@@ -27,7 +26,7 @@ def run(*words: str) -> Result:
 def kept(harness: Harness, **fields: object) -> str:
     body = dump({"id": "message-1", "args": [], "kwargs": {**REQUEST, **fields}})
     harness.ledger.rejected.keep("enqueue", now=NOON, reason="too new", body=body)
-    return rejected_page(harness.runtime, 1)[0].id
+    return harness.ledger.rejected.page(1)[0].id
 
 
 def test_messages_are_listed_and_shown(harness: Harness) -> None:

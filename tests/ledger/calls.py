@@ -175,7 +175,6 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
     "rejected.page": lambda ledger, _: ledger.rejected.page(9),
     "rejected.get": lambda ledger, _: ledger.rejected.get("1-1"),
     "rejected.delete": lambda ledger, _: ledger.rejected.delete(ledger.rejected.page(1)[0].id),
-    "rejected.newest": lambda ledger, _: ledger.rejected.newest(),
     "installation.mark_sweep": lambda ledger, _: ledger.installation.mark_sweep(
         now=NOW, host="here"
     ),
@@ -295,7 +294,6 @@ READS = frozenset(
             "agenda.due_within",
             "outcomes.wait",
             "outcomes.wait_for_batch",
-            "rejected.newest",
             "rejected.page",
             "rejected.get",
             "installation.last_sweep",

@@ -10,6 +10,7 @@ from redis import Redis
 from orchestrator.jobs.model import OUTCOME_STEPS, SettledBy
 from orchestrator.ledger import Ledger, LedgerMismatch, Result, keys
 from orchestrator.ledger import rejected_messages as module
+from orchestrator.ledger.rejected_messages import RejectedMessage
 from tests.ledger import kit
 from tests.ledger.kit import FAILURE, NEXT_DUE, NOW, SUCCESS
 
@@ -72,17 +73,11 @@ def test_rejected_messages_are_listed_newest_first(ledger: Ledger) -> None:
     ledger.rejected.keep("callback", now=NOW, reason="not JSON", body=b"<html>", provider="hiapi")
     ledger.rejected.keep("message", now=NOW + 1, reason="no model", body=b"{}")
 
-    assert ledger.rejected.newest() == [
-        {"kind": "message", "at": str(NOW + 1), "reason": "no model", "body": "{}"},
-        {
-            "kind": "callback",
-            "at": str(NOW),
-            "reason": "not JSON",
-            "provider": "hiapi",
-            "body": "<html>",
-        },
-    ]
-    assert len(ledger.rejected.newest(limit=1)) == 1
+    newest, oldest = ledger.rejected.page(9)
+    assert newest == RejectedMessage(newest.id, "message", NOW + 1, "no model", "{}", {})
+    provider = {"provider": "hiapi"}
+    assert oldest == RejectedMessage(oldest.id, "callback", NOW, "not JSON", "<html>", provider)
+    assert ledger.rejected.page(1) == [newest]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +93,7 @@ def test_rejected_messages_are_listed_newest_first(ledger: Ledger) -> None:
 def test_a_rejected_body_is_cut_and_always_readable(ledger: Ledger, body: bytes, kept: str) -> None:
     ledger.rejected.keep("callback", now=NOW, reason="not JSON", body=body)
 
-    assert ledger.rejected.newest()[0]["body"] == kept
+    assert ledger.rejected.page(1)[0].body == kept
 
 
 def test_only_the_newest_rejected_messages_are_kept(
@@ -109,9 +104,9 @@ def test_only_the_newest_rejected_messages_are_kept(
     for number in range(300):
         ledger.rejected.keep("callback", now=number, reason="not JSON", body=b"")
 
-    rejected = ledger.rejected.newest(limit=1000)
+    rejected = ledger.rejected.page(1000)
     assert 50 <= len(rejected) <= 50 + STREAM_NODE
-    assert [entry["at"] for entry in rejected[:50]] == [str(n) for n in range(299, 249, -1)]
+    assert [entry.at for entry in rejected[:50]] == [*range(299, 249, -1)]
 
 
 def test_the_last_sweep_is_recorded(ledger: Ledger, redis: Redis) -> None:

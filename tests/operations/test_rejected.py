@@ -13,7 +13,6 @@ from orchestrator.operations.rejected import (
     UnknownMessage,
     delete_rejected,
     find_rejected,
-    rejected_page,
     replay_rejected,
 )
 from tests.support.fakes import NOON, Harness
@@ -32,17 +31,17 @@ def harness(start: Callable[..., Harness]) -> Harness:
 
 def kept(harness: Harness, body: bytes, kind: str = "enqueue", **context: str) -> str:
     harness.ledger.rejected.keep(kind, now=NOON, reason="no", body=body, **context)
-    return rejected_page(harness.runtime, 1)[0].id
+    return harness.ledger.rejected.page(1)[0].id
 
 
 def test_pages_go_on_after_the_last_message(harness: Harness) -> None:
     ids = [kept(harness, b"%d" % number) for number in range(3)]
 
-    first = rejected_page(harness.runtime, 2)
-    rest = rejected_page(harness.runtime, 2, cursor=first[-1].id)
+    first = harness.ledger.rejected.page(2)
+    rest = harness.ledger.rejected.page(2, before=first[-1].id)
 
     assert [each.id for each in (*first, *rest)] == ids[::-1]
-    assert rejected_page(harness.runtime, 2, cursor="x") == []
+    assert harness.ledger.rejected.page(2, before="x") == []
 
 
 def test_a_replayed_enqueue_message_makes_its_job_once_and_goes(harness: Harness) -> None:

@@ -77,9 +77,9 @@ def test_a_bad_celery_message_is_kept_for_a_look(
             "orchestrator.enqueue", queue="orchestrator.enqueue", task_id=task_id, **message
         )
     ledger = Ledger.from_url(client.stack.redis_url or "")
-    [kept] = eventually(lambda: [e for e in ledger.rejected.newest() if task_id in e["body"]])
-    assert kept["kind"] == "enqueue"
-    assert told in kept["reason"]
+    [kept] = eventually(lambda: [e for e in ledger.rejected.page(20) if task_id in e.body])
+    assert kept.kind == "enqueue"
+    assert told in kept.reason
 
 
 def test_the_command_line_enqueues_waits_and_shows(here: Client) -> None:

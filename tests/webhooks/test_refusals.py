@@ -180,11 +180,11 @@ def test_a_body_that_is_no_task_is_400_and_kept_for_a_look(receiver: Receiver, n
 
     assert (answer.status_code, answer.mimetype) == (400, "application/problem+json")
     assert receiver.job(job_id).status.value == "running"
-    [kept] = receiver.harness.ledger.rejected.newest()
-    assert kept["reference"] == f"{job_id}.1"
-    assert kept["provider"] == "hiapi"
-    assert kept["reason"]
-    assert kept["body"] == NO_TASK[name].decode("utf-8", "replace")[:2048]
+    [kept] = receiver.harness.ledger.rejected.page(9)
+    assert kept.context["reference"] == f"{job_id}.1"
+    assert kept.context["provider"] == "hiapi"
+    assert kept.reason
+    assert kept.body == NO_TASK[name].decode("utf-8", "replace")[:2048]
 
 
 def test_what_is_kept_of_a_rejected_body_is_capped(receiver: Receiver) -> None:
@@ -192,8 +192,8 @@ def test_what_is_kept_of_a_rejected_body_is_capped(receiver: Receiver) -> None:
 
     receiver.deliver(job_id, b"x" * MAX_BODY_BYTES)
 
-    [kept] = receiver.harness.ledger.rejected.newest()
-    assert len(kept["body"]) == 2048
+    [kept] = receiver.harness.ledger.rejected.page(9)
+    assert len(kept.body) == 2048
 
 
 @pytest.mark.parametrize(

@@ -409,8 +409,8 @@ def test_what_an_adapter_does_not_understand_any_more_is_rejected(scene: SpoolSc
         assert fresh(scene).drain() is True
 
     assert fresh(scene).drain() is False
-    [kept] = scene.ledger.rejected.newest()
-    assert kept["body"] == "no JSON"
+    [kept] = scene.ledger.rejected.page(9)
+    assert kept.body == "no JSON"
 
 
 # The thread ----------------------------------------------------------------------------------

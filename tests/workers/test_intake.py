@@ -98,7 +98,7 @@ def test_messages_over_a_limit_wait_in_the_ledger_and_get_their_jobs_in_order(
     _, second, third = jobs_of(harness, *ids)
     assert second is not None
     assert third is None
-    assert harness.ledger.rejected.newest() == []
+    assert harness.ledger.rejected.page(1) == []
 
 
 def test_a_new_message_waits_behind_older_ones_and_not_behind_another_tenants(
@@ -152,7 +152,7 @@ def test_a_waiting_message_that_became_wrong_is_rejected(
 
     assert take_waiting(harness.runtime) == 2
     assert harness.ledger.waiting_messages.size() == 0
-    assert [each["kind"] for each in harness.ledger.rejected.newest()] == ["enqueue"]
+    assert [each.kind for each in harness.ledger.rejected.page(9)] == ["enqueue"]
     assert jobs_of(harness, "task-2", "task-3")[0] is not None
 
 
@@ -183,8 +183,8 @@ def test_no_message_is_lost_because_of_its_arguments(
     send_many(harness, monkeypatch, "task-1", "task-2")  # from now on messages wait
     send_many(harness, monkeypatch, "odd-2", **odd)
 
-    entries = harness.ledger.rejected.newest()
-    assert [each["kind"] for each in entries] == ["enqueue"] * (2 - waits)
+    entries = harness.ledger.rejected.page(9)
+    assert [each.kind for each in entries] == ["enqueue"] * (2 - waits)
     assert harness.ledger.waiting_messages.size() == 1 + waits
 
 
@@ -206,9 +206,9 @@ def test_a_message_that_crashes_is_kept_and_stops_no_other(
 
     assert take_waiting(harness.runtime) == 3
     assert jobs_of(harness, "task-3") != [None]
-    crashed, unread = harness.ledger.rejected.newest()
-    assert crashed["reason"] == "an unexpected KeyError"
-    assert unread["body"] == "of another version"
+    crashed, unread = harness.ledger.rejected.page(9)
+    assert crashed.reason == "an unexpected KeyError"
+    assert unread.body == "of another version"
 
 
 def test_a_failure_is_kept_although_the_ledger_is_away_first(
@@ -252,8 +252,8 @@ def test_a_message_that_costs_more_than_the_budget_of_a_day_stops_no_other(
     take_waiting(harness.runtime)
 
     assert [bool(job) for job in jobs_of(harness, "dear", "task-2")] == [False, True]
-    [entry] = harness.ledger.rejected.newest()
-    assert "costs more than that" in entry["reason"]
+    [entry] = harness.ledger.rejected.page(9)
+    assert "costs more than that" in entry.reason
 
 
 def test_a_message_that_expired_while_it_waited_makes_no_job(
@@ -273,5 +273,5 @@ def test_a_message_that_expired_while_it_waited_makes_no_job(
 
     assert take_waiting(harness.runtime) == 1
     assert jobs_of(harness, "task-2") == [None]
-    [entry] = harness.ledger.rejected.newest()
-    assert entry["reason"] == f"it expired at {expires}"
+    [entry] = harness.ledger.rejected.page(9)
+    assert entry.reason == f"it expired at {expires}"
