@@ -22,7 +22,6 @@ from orchestrator.jobs.validation import (
     whole_number,
 )
 from orchestrator.jsonio import NotJson, parse
-from orchestrator.ledger.identifiers import is_job_id
 from orchestrator.runtime import Runtime
 
 #: The longest `?wait=`. Seconds.
@@ -195,14 +194,23 @@ def whole(name: str, default: int, low: int, high: int) -> int:
     return whole_number(name, request.args.get(name, str(default)), low, high)
 
 
-def cursor() -> str | None:
+def page_limit() -> int:
+    """Return `?limit=`: the most entries of a page.
+
+    Raises:
+        InvalidRequest: it is not a number of entries that a page may have.
+    """
+    return whole("limit", DEFAULT_PAGE_JOBS, 1, MAX_PAGE_JOBS)
+
+
+def cursor(pattern: re.Pattern[str]) -> str | None:
     """Return `?cursor=`, or None.
 
     Raises:
         InvalidRequest: it is not a cursor of ours.
     """
     value = request.args.get("cursor")
-    if value is not None and not is_job_id(value):
+    if value is not None and not pattern.fullmatch(value):
         raise InvalidRequest(Violation("cursor", value, "the next_cursor of an earlier page"))
     return value
 

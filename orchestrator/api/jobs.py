@@ -14,7 +14,7 @@ from orchestrator.api import holds, incoming
 from orchestrator.api.answers import answer, as_json, find_job
 from orchestrator.api.auth import caller, chosen_tenant
 from orchestrator.api.filters import filter_schemas
-from orchestrator.api.openapi import JSON, header, operation, query
+from orchestrator.api.openapi import JSON, header, operation, page_parameters, query
 from orchestrator.enqueue import API_SCOPE, EnqueueResult, create_job
 from orchestrator.job_check import REQUEST_SCHEMA
 from orchestrator.jobs.answer_schemas import AnswerSchema, CurrentJobSchema, EventSchema
@@ -170,8 +170,7 @@ def _show_doc() -> dict[str, Any]:
 def _list(runtime: Runtime) -> Route:
     def browse() -> Response:
         """List jobs, newest first. A page may hold fewer than `limit` jobs and not be the last."""
-        limit = incoming.whole("limit", incoming.DEFAULT_PAGE_JOBS, 1, incoming.MAX_PAGE_JOBS)
-        cursor, tenant = incoming.cursor(), chosen_tenant()
+        limit, cursor, tenant = incoming.page_limit(), incoming.cursor(JOB_ID), chosen_tenant()
         filters = [
             (name, value)
             for name, value in request.args.items(multi=True)
@@ -195,15 +194,7 @@ def _list_doc(runtime: Runtime) -> dict[str, Any]:
     schemas = filter_schemas(runtime.providers)
     parameters = [
         *(query(name, meaning, **schemas.get(name, {})) for name, meaning in FILTERS.items()),
-        query(
-            "limit",
-            "The most jobs of a page.",
-            type="integer",
-            minimum=1,
-            maximum=incoming.MAX_PAGE_JOBS,
-            default=incoming.DEFAULT_PAGE_JOBS,
-        ),
-        query("cursor", "The `next_cursor` of the previous page.", pattern=f"^{JOB_ID.pattern}$"),
+        *page_parameters("jobs", JOB_ID.pattern),
     ]
     return operation("list_jobs", {200: JobsSchema}, parameters=parameters)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from marshmallow import Schema, fields
 
+from orchestrator.api.incoming import DEFAULT_PAGE_JOBS, MAX_PAGE_JOBS
 from orchestrator.jobs.answer_schemas import AnswerSchema
 
 JSON, PROBLEM_JSON = "application/json", "application/problem+json"
@@ -99,6 +100,21 @@ def operation(
 def query(name: str, description: str, **schema: Any) -> dict[str, Any]:
     """Return a query parameter. `schema` is its JSON schema; without one it is a string."""
     return _parameter("query", name, description, schema)
+
+
+def page_parameters(entries: str, cursor_pattern: str) -> tuple[dict[str, Any], ...]:
+    """Return the query parameters of a list that has pages of these entries."""
+    return (
+        query(
+            "limit",
+            f"The most {entries} of a page.",
+            type="integer",
+            minimum=1,
+            maximum=MAX_PAGE_JOBS,
+            default=DEFAULT_PAGE_JOBS,
+        ),
+        query("cursor", "The `next_cursor` of the previous page.", pattern=f"^{cursor_pattern}$"),
+    )
 
 
 def header(name: str, description: str, **schema: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from flask import Response, request
+from flask import Response
 from flask_smorest import Blueprint
 from marshmallow import fields, validate
 from werkzeug.exceptions import Conflict, NotFound
@@ -13,26 +13,13 @@ from werkzeug.exceptions import Conflict, NotFound
 from orchestrator.api import incoming
 from orchestrator.api.answers import as_json
 from orchestrator.api.auth import caller, require
-from orchestrator.api.openapi import operation, query
+from orchestrator.api.openapi import operation, page_parameters
 from orchestrator.jobs.answer_schemas import AnswerSchema, timestamp
-from orchestrator.jobs.validation import InvalidRequest, Violation
 from orchestrator.ledger.rejected_messages import MESSAGE_ID
 from orchestrator.operations import rejected as operations
 from orchestrator.operations.rejected import NotReplayable, UnknownMessage, rejected_view
 from orchestrator.runtime import Runtime
 from orchestrator.security.api_keys import Scope
-
-_PAGE = (
-    query(
-        "limit",
-        "The most messages of a page.",
-        type="integer",
-        minimum=1,
-        maximum=incoming.MAX_PAGE_JOBS,
-        default=incoming.DEFAULT_PAGE_JOBS,
-    ),
-    query("cursor", "The `next_cursor` of the previous page.", pattern=f"^{MESSAGE_ID.pattern}$"),
-)
 
 
 class RejectedMessageSchema(AnswerSchema):
@@ -84,7 +71,13 @@ def blueprint(runtime: Runtime) -> Blueprint:
         require(Scope.ADMIN)
 
     @rejected.get("")
-    @rejected.doc(**operation("list_rejected", {200: RejectedMessagesSchema}, parameters=_PAGE))
+    @rejected.doc(
+        **operation(
+            "list_rejected",
+            {200: RejectedMessagesSchema},
+            parameters=page_parameters("messages", MESSAGE_ID.pattern),
+        )
+    )
     def browse() -> Response:
         """List verified messages that could not be read, newest first. Needs the scope admin."""
         return _browse(runtime)
@@ -132,10 +125,7 @@ def _replay(runtime: Runtime, message_id: str) -> Response:
 
 
 def _browse(runtime: Runtime) -> Response:
-    limit = incoming.whole("limit", incoming.DEFAULT_PAGE_JOBS, 1, incoming.MAX_PAGE_JOBS)
-    cursor = request.args.get("cursor")
-    if cursor is not None and not MESSAGE_ID.fullmatch(cursor):
-        raise InvalidRequest(Violation("cursor", cursor, "the next_cursor of an earlier page"))
+    limit, cursor = incoming.page_limit(), incoming.cursor(MESSAGE_ID)
     messages = runtime.ledger.rejected.page(limit + 1, before=cursor)
     page, more = messages[:limit], len(messages) > limit
     view = [rejected_view(message) for message in page]
