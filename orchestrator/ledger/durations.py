@@ -20,7 +20,7 @@ from orchestrator.ledger import keys
 #: The outcomes that a provider reports. The others come from us.
 _BY_PROVIDER = frozenset({SettledBy.CALLBACK, SettledBy.POLL})
 #: Errors of ours: the provider did not report that its task failed.
-_NOT_REPORTED = frozenset({ErrorCode.DEADLINE_EXCEEDED, ErrorCode.NOT_FOUND, ErrorCode.UNKNOWN})
+NOT_REPORTED = frozenset({ErrorCode.DEADLINE_EXCEEDED, ErrorCode.NOT_FOUND, ErrorCode.UNKNOWN})
 #: The field with the durations of all jobs of a provider. Those of a model begin with `model `.
 _ALL, _MODEL = "all", "model "
 
@@ -98,7 +98,7 @@ class Durations:
 def is_reported(outcome: Outcome, by: SettledBy) -> bool:
     """Return whether a provider ended a running task with this outcome, so that it took a time."""
     error = outcome.error
-    return by in _BY_PROVIDER and not (error and error.code in _NOT_REPORTED)
+    return by in _BY_PROVIDER and not (error and error.code in NOT_REPORTED)
 
 
 def _merged(shards: Iterable[dict[str, str]]) -> list[ModelDurations]:

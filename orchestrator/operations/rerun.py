@@ -13,12 +13,10 @@ from orchestrator.history import HistoryUnavailable, NoHistory
 from orchestrator.history.query import key_terms
 from orchestrator.jobs.model import ErrorCode, Job, Status
 from orchestrator.ledger import keys
+from orchestrator.ledger.durations import NOT_REPORTED
 from orchestrator.reference_images import NotKept, kept_references
 from orchestrator.runtime import Runtime
 from orchestrator.step_loop import in_thread
-
-#: Errors of ours: the provider did not report that the task failed.
-_NOT_REPORTED = frozenset({ErrorCode.DEADLINE_EXCEEDED, ErrorCode.NOT_FOUND, ErrorCode.UNKNOWN})
 
 #: The face of retries. Its idempotency key is the id of the first job.
 RETRY_SCOPE = "retry"
@@ -184,7 +182,7 @@ def may_be_paid(job: Job) -> bool:
     if code is ErrorCode.SUBMISSION_UNCONFIRMED or job.resubmitted or job.late_images:
         return True
     accepted = any(attempt.task_id for attempt in job.attempts)
-    return accepted and (code in _NOT_REPORTED or job.pending_failure is not None)
+    return accepted and (code in NOT_REPORTED or job.pending_failure is not None)
 
 
 def request_body(job: Job) -> dict[str, Any]:
