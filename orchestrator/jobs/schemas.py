@@ -22,9 +22,6 @@ from orchestrator.jobs.validation import REQUIRED, StrictSchema, json_bytes
 
 #: The largest metadata of a job. Bytes of JSON.
 MAX_METADATA_BYTES = 16 * 1024
-#: The deepest metadata, native request or provider_options. Levels.
-MAX_DEPTH = 32
-
 #: The most fallbacks of a job.
 MAX_FALLBACKS = 8
 FALLBACKS = f"a list of at most {MAX_FALLBACKS} objects with provider and model"
@@ -174,13 +171,13 @@ class JobRequestSchema(ReceiverSchema):
     @validates("metadata")
     def check_metadata(self, value: Any, data_key: str) -> None:
         """Limit its size and depth."""
-        if len(json_bytes(value, MAX_DEPTH)) > MAX_METADATA_BYTES:
+        if len(json_bytes(value)) > MAX_METADATA_BYTES:
             raise ValidationError(f"at most {MAX_METADATA_BYTES} bytes of JSON")
 
     @validates("request", "provider_options")
     def check_request(self, value: Any, data_key: str) -> None:
         """Limit its depth. The provider's schema checks the rest."""
-        json_bytes(value, MAX_DEPTH)
+        json_bytes(value)
 
     @validates_schema(skip_on_field_errors=True)
     def check_form(self, data: dict[str, Any], **_: Any) -> None:

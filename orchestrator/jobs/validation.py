@@ -26,6 +26,8 @@ MAX_SHOWN_LINK_CHARACTERS = 120
 MAX_VIOLATIONS = 50
 #: The longest text that is read as a whole number. Characters.
 MAX_NUMBER_CHARACTERS = 12
+#: The deepest metadata, native request or provider_options. Levels.
+MAX_DEPTH = 32
 _LINK = re.compile(r'"?https?://\S*')
 #: The message of a field that is absent although it is required.
 REQUIRED = "given"
@@ -232,28 +234,28 @@ def _value_at(data: Any, path: tuple[str | int, ...]) -> Any:
     return data
 
 
-def json_bytes(value: Any, max_depth: int) -> bytes:
+def json_bytes(value: Any) -> bytes:
     """Return a value as JSON.
 
     Raises:
-        ValidationError: the value has more than `max_depth` levels, or JSON cannot hold it.
+        ValidationError: the value has more than MAX_DEPTH levels, or JSON cannot hold it.
     """
-    if _depth(value, max_depth) > max_depth:
-        raise ValidationError(f"at most {max_depth} levels deep")
+    if _is_deep(value):
+        raise ValidationError(f"at most {MAX_DEPTH} levels deep")
     try:
         return dump(value)
     except (TypeError, ValueError):
         raise ValidationError("a value that JSON can hold") from None
 
 
-def _depth(value: Any, limit: int) -> int:
-    """Return the number of levels of a JSON value, without recursion, at most `limit` + 1."""
+def _is_deep(value: Any) -> bool:
+    """Return whether a JSON value has more than MAX_DEPTH levels, without recursion."""
     levels, layer = 0, [value]
     while layer := [v for v in layer if isinstance(v, Mapping | list)]:
         levels += 1
-        if levels > limit:
-            break
+        if levels > MAX_DEPTH:
+            return True
         layer = [
             v for inner in layer for v in (inner.values() if isinstance(inner, Mapping) else inner)
         ]
-    return levels
+    return False

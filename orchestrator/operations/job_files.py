@@ -88,12 +88,12 @@ def _json_lines(content: bytes) -> Iterator[JobLine]:
         try:
             request = parse(text)
         except NotJson as error:
-            yield _bad(number, "the line", text[:200].decode("utf-8", "replace"), f"JSON ({error})")
+            yield _bad(number, text[:200].decode("utf-8", "replace"), f"JSON ({error})")
             continue
         if isinstance(request, dict):
             yield JobLine(number, request)
         else:
-            yield _bad(number, "the line", request, "a JSON object")
+            yield _bad(number, request, "a JSON object")
 
 
 def _csv_lines(content: bytes) -> Iterator[JobLine]:
@@ -101,7 +101,7 @@ def _csv_lines(content: bytes) -> Iterator[JobLine]:
         text = content.decode()
     except UnicodeDecodeError as error:
         number = content.count(b"\n", 0, error.start) + 1
-        yield _bad(number, "the line", "other bytes", "UTF-8 text")
+        yield _bad(number, "other bytes", "UTF-8 text")
         return
     # The usual limit is shorter than a prompt may be. It is one for all readers of the process.
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))
@@ -119,7 +119,7 @@ def _csv_lines(content: bytes) -> Iterator[JobLine]:
                 yield _csv_line(number, header or [], cells)
             number = rows.line_num + 1
     except csv.Error as error:
-        yield _bad(number, "the line", "", f"CSV ({error})")
+        yield _bad(number, "", f"CSV ({error})")
 
 
 def _bad_columns(header: Sequence[str]) -> Iterator[Violation]:
@@ -133,7 +133,7 @@ def _bad_columns(header: Sequence[str]) -> Iterator[Violation]:
 def _csv_line(number: int, header: Sequence[str], cells: Sequence[str]) -> JobLine:
     """Return the job of a row. An empty cell is an absent field."""
     if len(cells) > len(header):
-        return _bad(number, "the line", f"{len(cells)} cells", f"at most {len(header)} cells long")
+        return _bad(number, f"{len(cells)} cells", f"at most {len(header)} cells long")
     request: dict[str, Any] = {}
     metadata_cells: dict[str, str] = {}
     violations = []
@@ -171,5 +171,5 @@ def _set_in(here: Any, names: Sequence[str], value: str) -> bool:
     return True
 
 
-def _bad(number: int, field: str, value: Any, allowed: str) -> JobLine:
-    return JobLine(number, error=InvalidRequest(Violation(field, value, allowed)))
+def _bad(number: int, value: Any, allowed: str) -> JobLine:
+    return JobLine(number, error=InvalidRequest(Violation("the line", value, allowed)))

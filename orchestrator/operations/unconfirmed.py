@@ -94,15 +94,15 @@ def unconfirmed_jobs(
     return [entries[job.id] for job in found.jobs if job.id in entries], found.cursor, unreadable
 
 
-def tenant_attempts(
-    runtime: Runtime, tenant: str, limit: int = MAX_ATTEMPTS
-) -> tuple[list[UnconfirmedAttempt], bool]:
+def tenant_attempts(runtime: Runtime, tenant: str) -> tuple[list[UnconfirmedAttempt], bool]:
     """Return the newest unconfirmed attempts of a tenant, and whether there may be more of them.
+
+    At most MAX_ATTEMPTS jobs are read.
 
     Raises:
         LedgerUnavailable, HistoryUnavailable: as for `unconfirmed_jobs`.
     """
-    entries, cursor, _ = unconfirmed_jobs(runtime, tenant, limit=limit)
+    entries, cursor, _ = unconfirmed_jobs(runtime, tenant, limit=MAX_ATTEMPTS)
     return [attempt for entry in entries for attempt in attempts_of(entry)], cursor is not None
 
 

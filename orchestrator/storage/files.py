@@ -60,9 +60,7 @@ class NewFile:
         self._is_named = file is None
 
     @classmethod
-    def written(
-        cls, target: str, pieces: Iterable[bytes], *, temporary: str, mode: int = 0o666
-    ) -> Self:
+    def written(cls, target: str, pieces: Iterable[bytes], *, temporary: str) -> Self:
         """Write a file. Nothing is synced yet. Missing folders are made.
 
         Args:
@@ -70,7 +68,6 @@ class NewFile:
             pieces: the content.
             temporary: a path that no other writer uses, on the same file system. The file is called
                 so first, where files need a name, and where `target` exists.
-            mode: permissions of the file, before the umask.
 
         Raises:
             OSError: the file cannot be written.
@@ -78,11 +75,11 @@ class NewFile:
         """
         folder = target.rpartition("/")[0]
         try:
-            descriptor = _in_new_folder(folder, lambda: os.open(folder, _NAMELESS, mode))
+            descriptor = _in_new_folder(folder, lambda: os.open(folder, _NAMELESS, 0o666))
         except OSError as error:
             if error.errno not in _UNSUPPORTED:
                 raise
-            write_synced(Path(temporary), pieces, mode=mode)
+            write_synced(Path(temporary), pieces)
             _rename(temporary, target)
             return cls(target, temporary, None)
         file = os.fdopen(descriptor, "wb")

@@ -17,8 +17,7 @@ from marshmallow import EXCLUDE, INCLUDE, fields, validate
 from orchestrator.api import incoming
 from orchestrator.api.compatible.image_call import MAX_IMAGES, ImageCall, SentImage, decode_base64
 from orchestrator.jobs.schema_fields import always, text
-from orchestrator.jobs.schemas import MAX_DEPTH
-from orchestrator.jobs.validation import InvalidRequest, StrictSchema, Violation, checked
+from orchestrator.jobs.validation import MAX_DEPTH, InvalidRequest, StrictSchema, Violation, checked
 from orchestrator.runtime import Runtime
 
 #: What the model may answer with. It must contain images.

@@ -19,7 +19,6 @@ from orchestrator.api import incoming
 from orchestrator.api.compatible.image_call import MAX_IMAGES, ImageCall, SentImage, decode_base64
 from orchestrator.api.multipart import Part, read_form
 from orchestrator.jobs.schema_fields import always, text, whole
-from orchestrator.jobs.schemas import MAX_DEPTH
 from orchestrator.jobs.validation import (
     InvalidRequest,
     KnownFields,
@@ -72,17 +71,13 @@ class ImageRequestSchema(StrictSchema):
     images = fields.List(fields.Raw(), error_messages=always("a list of images"))
 
 
-def _is_storable(value: Any) -> None:
-    json_bytes(value, MAX_DEPTH)
-
-
 #: The job's own schema checks our fields. Here they are only made safe to read.
 _SCHEMA = ImageRequestSchema.from_dict(
     {
-        **dict.fromkeys(OUR_FIELDS, fields.Raw(validate=_is_storable)),
+        **dict.fromkeys(OUR_FIELDS, fields.Raw(validate=json_bytes)),
         "provider_options": fields.Dict(
             error_messages=always("a JSON object with more fields of the provider's own body"),
-            validate=_is_storable,
+            validate=json_bytes,
         ),
     }
 )()
