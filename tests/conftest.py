@@ -32,6 +32,7 @@ from orchestrator.runtime import default_runtime
 from orchestrator.step_loop import StepLoop
 from tests.support import fork_server
 from tests.support.fakes import (
+    Answer,
     Chance,
     Clock,
     FakeProvider,
@@ -40,6 +41,7 @@ from tests.support.fakes import (
     environment,
     runtime,
     serving,
+    unavailable_ledger,
 )
 from tests.support.importing import ForkedTestProcesses
 from tests.support.scheduling import SharedProcessScheduling, positions
@@ -303,6 +305,25 @@ def start(
         return Harness(made, clock, chance, nudges, fake_provider, client)
 
     return begin
+
+
+@pytest.fixture
+def shared_ledger(real_redis: Redis, redis_url: str) -> Ledger:
+    """A ledger with its own connections. Many threads may use it at once."""
+    return Ledger.from_url(redis_url)
+
+
+@pytest.fixture
+def receiver() -> Iterator[FakeProvider]:
+    """A caller's server. It accepts every message unless the test changes that."""
+    with serving(FakeProvider(lambda _: Answer(204))) as server:
+        yield server
+
+
+@pytest.fixture
+def away() -> Ledger:
+    """A ledger of a Redis that does not answer."""
+    return unavailable_ledger()
 
 
 @pytest.fixture

@@ -12,13 +12,8 @@ from orchestrator.host_limiter import (
 )
 from orchestrator.ledger import Ledger, LedgerUnavailable
 from orchestrator.settings.settings import DEFAULT_NOTIFY_THREADS
-from tests.support.fakes import NOON, unavailable_ledger
+from tests.support.fakes import NOON
 from tests.test_host_limiter import HOST, TENANT, fail, low
-
-
-@pytest.fixture
-def away() -> Ledger:
-    return unavailable_ledger()
 
 
 def test_no_turn_is_given_while_nothing_is_known(away: Ledger) -> None:

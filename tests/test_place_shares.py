@@ -17,6 +17,7 @@ from orchestrator.place_shares import (
 )
 from orchestrator.step_loop import StepLoop
 from tests.ledger.kit import eventually
+from tests.support.fakes import Timer
 from tests.support.steps import begin
 
 NOW = 1_000_000
@@ -120,16 +121,6 @@ def test_old_waits_are_forgotten() -> None:
         shares.reserve(f"tenant{number}", f"h.example{number}.com", NOW + number * 60_000, low)
 
     assert len(shares._returns) <= MAX_REMEMBERED + 1
-
-
-class Timer:
-    """A time that only the test moves. Seconds."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def call(shares: PlaceShares, timer: Timer, seconds: float, call: tuple[str, str] = CALL) -> None:

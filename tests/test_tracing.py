@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -35,7 +35,6 @@ from tests.support.fakes import (
     Harness,
     ReceivedRequest,
     answer,
-    serving,
 )
 from tests.support.providers import EXAMPLE_REQUESTS
 from tests.support.web import WebApp
@@ -54,12 +53,6 @@ def exporter(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     provider.add_span_processor(SimpleSpanProcessor(collector))
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)  # its setter works once per process
     return collector
-
-
-@pytest.fixture
-def receiver() -> Iterator[FakeProvider]:
-    with serving(FakeProvider(lambda _: Answer(204))) as server:
-        yield server
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from orchestrator.jobs.model import Image, Outcome, SettledBy, Step
-from orchestrator.ledger import Lease, Ledger
-from tests.support.fakes import Harness, unavailable_ledger
+from orchestrator.ledger import Lease
+from tests.support.fakes import Harness
 from tests.support.web import WebApp
 
 KEY = "api-key-of-the-tests"
@@ -76,12 +76,6 @@ def open_api(start: Callable[..., Harness]) -> Open:
 @pytest.fixture
 def api(open_api: Open) -> Api:
     return open_api()
-
-
-@pytest.fixture
-def away() -> Ledger:
-    """A ledger whose Redis does not answer."""
-    return unavailable_ledger()
 
 
 def settle(harness: Harness, job_id: str, outcome: Outcome | None = None) -> None:

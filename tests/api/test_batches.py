@@ -288,8 +288,7 @@ def test_the_answer_of_an_open_batch_is_held_until_it_is_completed(
 def test_a_key_finds_its_batch_whatever_the_settings_are_now(open_api: Open) -> None:
     before = open_api(ORCHESTRATOR_NOTIFY_SECRET=whsec("old"))
     who = {"notify_url": "https://shop.example.com/hook"}
-    settings = replace(before.harness.runtime.settings, notify_secrets=(), providers={})
-    harness = replace(before.harness, runtime=replace(before.harness.runtime, settings=settings))
+    harness = before.harness.with_settings(notify_secrets=(), providers={})
     now = replace(before, harness=harness, app=WebApp(harness.runtime))
 
     first, again = (post(api, UNIFIED, key="order-1", **who) for api in (before, now))

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import fakeredis
 import pytest
 from flask import Flask
 from werkzeug.exceptions import default_exceptions
@@ -22,12 +21,6 @@ from webhooks.app import create_app
 
 HIDDEN = "hidden-in-an-exception"
 WITH_KEY = {"Authorization": f"Bearer {KEY}"}
-
-
-def away() -> Ledger:
-    server = fakeredis.FakeServer()
-    server.connected = False
-    return Ledger(lambda: fakeredis.FakeRedis(server=server, decode_responses=True))
 
 
 # Keys ----------------------------------------------------------------------------------------
@@ -169,8 +162,8 @@ def test_a_redirect_stays_a_redirect(start: Callable[..., Harness]) -> None:
     assert (response.status_code, response.location) == (308, "http://localhost/folder/")
 
 
-def test_while_the_ledger_is_away_callers_are_told_to_come_back(api: Api) -> None:
-    harness = api.harness.on(away())
+def test_while_the_ledger_is_away_callers_are_told_to_come_back(api: Api, away: Ledger) -> None:
+    harness = api.harness.on(away)
     client = Api(harness, WebApp(harness.runtime))
     job = "/v1/jobs/job_" + "0" * 28
 

@@ -7,12 +7,12 @@ import pytest
 from orchestrator.jobs.model import ErrorCode, JobError, Step
 from orchestrator.steps.reconcile import reconcile
 from tests.api.conftest import Api
-from tests.api.test_errors import away
+from tests.support.fakes import unavailable_ledger
 from tests.support.web import WebApp
 
 
 def test_a_process_that_answers_is_alive_without_a_key_or_redis(api: Api) -> None:
-    harness = api.harness.on(away())
+    harness = api.harness.on(unavailable_ledger())
 
     response = WebApp(harness.runtime).test_client().get("/healthz")
 
@@ -51,7 +51,7 @@ def test_it_is_not_ready_once_the_last_sweep_is_stale(api: Api) -> None:
 
 
 def test_it_is_not_ready_while_redis_is_away(api: Api) -> None:
-    harness = api.harness.on(away())
+    harness = api.harness.on(unavailable_ledger())
 
     response = WebApp(harness.runtime).test_client().get("/readyz")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
@@ -44,12 +44,11 @@ def recorded(open_api: Open, tmp_path: Path) -> Iterator[Recorded]:
     """An API with a history."""
     api = open_api(ORCHESTRATOR_API_KEYS=f"{TENANT}:{KEY},other:key-of-another-tenant-here")
     history = History(f"sqlite:///{tmp_path}/history/history.db")
-    runtime = replace(api.harness.runtime, open_history=lambda: history)
-    harness = replace(api.harness, runtime=runtime)
+    harness = api.harness.with_runtime(open_history=lambda: history)
     recorder = Recorder(harness.ledger, history, harness.clock)
     for _ in range(3):
         recorder.record()
-    yield Recorded(Api(harness, WebApp(runtime)), recorder)
+    yield Recorded(Api(harness, WebApp(harness.runtime)), recorder)
     history.close()
 
 
@@ -110,7 +109,7 @@ def test_the_history_is_not_asked_about_a_job_that_redis_has(api: Api) -> None:
     def hangs() -> History:
         raise AssertionError("a history that hangs would stop the event loop")
 
-    harness = replace(api.harness, runtime=replace(api.harness.runtime, open_history=hangs))
+    harness = api.harness.with_runtime(open_history=hangs)
     api = Api(harness, WebApp(harness.runtime))
 
     new, failed = api.created(), job_states.refused(harness)

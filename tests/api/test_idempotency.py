@@ -169,9 +169,7 @@ def test_a_key_finds_its_job_after_a_change_of_our_address_and_secret(
 ) -> None:
     """The file of the request is a link of ours, with our address and a token of our secret."""
     before = open_api(ORCHESTRATOR_DATA_DIR=str(tmp_path))
-    runtime = before.harness.runtime
-    settings = replace(runtime.settings, public_url=url, secret_keys=secret_keys)
-    harness = replace(before.harness, runtime=replace(runtime, settings=settings))
+    harness = before.harness.with_settings(public_url=url, secret_keys=secret_keys)
     now = replace(before, harness=harness, app=WebApp(harness.runtime))
 
     def sent(api: Api, content: bytes) -> TestResponse:

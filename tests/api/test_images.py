@@ -9,7 +9,6 @@ import threading
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -540,7 +539,7 @@ def test_while_the_storage_is_away_callers_are_told_to_come_back(
 def restarted(api: Api, tmp_path: Path) -> Api:
     """Return the API of a new process, which has not used the archive yet."""
     storage = Storage.from_url((tmp_path / "archive").as_uri())
-    harness = replace(api.harness, runtime=replace(api.harness.runtime, storage=storage))
+    harness = api.harness.with_runtime(storage=storage)
     return Api(harness, WebApp(harness.runtime))
 
 

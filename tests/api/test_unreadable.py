@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,11 +30,11 @@ def api(open_api: Open) -> Api:
 def recorded(api: Api, tmp_path: Path) -> Iterator[tuple[Api, Recorder]]:
     """The API with a history, and its recorder."""
     history = History(f"sqlite:///{tmp_path}/history/history.db")
-    runtime = replace(api.harness.runtime, open_history=lambda: history)
-    recorder = Recorder(runtime.ledger, history, api.harness.clock)
+    harness = api.harness.with_runtime(open_history=lambda: history)
+    recorder = Recorder(harness.ledger, history, harness.clock)
     for _ in range(3):
         recorder.record()
-    yield Api(replace(api.harness, runtime=runtime), WebApp(runtime)), recorder
+    yield Api(harness, WebApp(harness.runtime)), recorder
     history.close()
 
 

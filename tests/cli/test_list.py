@@ -28,7 +28,7 @@ def recorded(
     folder = {"ORCHESTRATOR_ARCHIVE_URL": (tmp_path / "archive").as_uri()}
     made = start(**folder)
     history = History(f"sqlite:///{tmp_path}/history/history.db")
-    harness = replace(made, runtime=replace(made.runtime, open_history=lambda: history))
+    harness = made.with_runtime(open_history=lambda: history)
     use_runtime(monkeypatch, harness.runtime)
     yield harness
     history.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from click.testing import CliRunner, Result
@@ -14,11 +14,8 @@ from orchestrator.ledger import Ledger
 from tests.operations.test_replay import given_up
 from tests.support import job_states, notify_kit
 from tests.support.fakes import (
-    Answer,
     FakeProvider,
     Harness,
-    serving,
-    unavailable_ledger,
     use_runtime,
 )
 from tests.support.notify_kit import TOKEN, ended, host, notification
@@ -28,22 +25,9 @@ UNKNOWN = "job_" + "0" * 28
 
 
 @pytest.fixture
-def receiver() -> Iterator[FakeProvider]:
-    """A caller's server. It accepts every message unless the test changes that."""
-    with serving(FakeProvider(lambda _: Answer(204))) as server:
-        yield server
-
-
-@pytest.fixture
 def harness(start: Callable[..., Harness]) -> Harness:
     """A process that may notify callers on this machine."""
     return start(**notify_kit.VARIABLES)
-
-
-@pytest.fixture
-def away() -> Ledger:
-    """A ledger of a Redis that does not answer."""
-    return unavailable_ledger()
 
 
 @pytest.fixture(autouse=True)

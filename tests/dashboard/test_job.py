@@ -86,7 +86,7 @@ def test_each_state_of_a_job_is_explained(harness: Harness, visit: Visitor) -> N
 
 def test_a_job_that_only_the_history_knows_has_its_page(harness: Harness, tmp_path: Path) -> None:
     history = History(f"sqlite:///{tmp_path}/history/history.db")
-    harness = replace(harness, runtime=replace(harness.runtime, open_history=lambda: history))
+    harness = harness.with_runtime(open_history=lambda: history)
     job_id = job_states.refused(harness)
     recorder = Recorder(harness.ledger, history, harness.clock)
     for _ in range(3):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ PAGES = ("/", "/jobs", "/deliveries")
 def harness(start: Callable[..., Harness], tmp_path: Path) -> Iterator[Harness]:
     history = History(f"sqlite:///{tmp_path}/history/history.db")
     made = start()
-    made = replace(made, runtime=replace(made.runtime, open_history=lambda: history))
+    made = made.with_runtime(open_history=lambda: history)
     record(made)
     yield made
     history.close()

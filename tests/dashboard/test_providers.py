@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -121,7 +120,7 @@ def test_the_figures_are_those_of_the_last_hour_and_of_the_tenant(
     made = start()
     assert "The history does not answer" in Visitor(made, own=True).signed_in().text("/providers")
     history = History(f"sqlite:///{tmp_path}/history.db")
-    harness = replace(made, runtime=replace(made.runtime, open_history=lambda: history))
+    harness = made.with_runtime(open_history=lambda: history)
     failure = Outcome.failed(JobError(ErrorCode.CONTENT_POLICY, HOSTILE))
     for tenant in ("studio", "studio", TENANT):
         settle(harness, harness.enqueue(tenant=tenant), failure)
@@ -147,7 +146,7 @@ def test_the_last_outcome_is_the_first_of_the_failed_jobs(
 ) -> None:
     made = start()
     history = History(f"sqlite:///{tmp_path}/history.db")
-    harness = replace(made, runtime=replace(made.runtime, open_history=lambda: history))
+    harness = made.with_runtime(open_history=lambda: history)
     older, newer = harness.enqueue(), harness.enqueue()
     for job_id in (newer, older):
         harness.clock.now += 1000

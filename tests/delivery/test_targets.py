@@ -20,6 +20,7 @@ from orchestrator.jobs.validation import InvalidRequest, Violation
 from orchestrator.jobs.views import job_view
 from orchestrator.jsonio import dump, parse
 from orchestrator.ledger import LedgerUnavailable, keys
+from orchestrator.messages import Broker
 from orchestrator.steps.notify import notify
 from tests.support import job_states
 from tests.support.fakes import PUBLIC_URL, Harness
@@ -27,12 +28,10 @@ from tests.support.notify_kit import (
     SECRET,
     VARIABLES,
     again,
-    change,
     notification,
     once,
     redis_holds,
     wait,
-    with_broker,
 )
 from tests.support.providers import EXAMPLE_REQUESTS
 
@@ -139,7 +138,7 @@ def test_a_refusal_has_the_field_the_value_and_the_allowed_values(strict: Harnes
 
 def test_a_refused_task_names_the_allowed_tasks(strict: Harness) -> None:
     [some] = refused(strict, notify_task="store.told")
-    [none] = refused(change(strict, notify_tasks=()), notify_task="store.told")
+    [none] = refused(strict.with_settings(notify_tasks=()), notify_task="store.told")
 
     assert some.allowed.endswith("ORCHESTRATOR_NOTIFY_TASKS: shop.*, billing.paid")
     assert "ORCHESTRATOR_NOTIFY_TASKS: none" in none.allowed
@@ -147,8 +146,8 @@ def test_a_refused_task_names_the_allowed_tasks(strict: Harness) -> None:
 
 @pytest.mark.parametrize("task", ["orchestrator.enqueue", "orchestrator.", "orchestrator.submit"])
 def test_our_own_tasks_are_never_allowed(strict: Harness, task: str) -> None:
-    assert refused(change(strict, notify_tasks=("*",)), notify_task=task)
-    assert not refused(change(strict, notify_tasks=("*",)), notify_task="orchestratorx.told")
+    assert refused(strict.with_settings(notify_tasks=("*",)), notify_task=task)
+    assert not refused(strict.with_settings(notify_tasks=("*",)), notify_task="orchestratorx.told")
 
 
 def test_without_a_secret_a_notify_url_is_refused(start: Callable[..., Harness]) -> None:
@@ -256,7 +255,7 @@ def test_a_task_is_sent_with_the_message_and_its_id(
 def test_a_broker_outage_is_retried_with_the_same_id(on_broker: Harness, real_redis: Redis) -> None:
     job_id = job_states.ended(on_broker, notify_task="shop.told")
 
-    now = once(with_broker(on_broker, NOWHERE), job_id)
+    now = once(on_broker.with_runtime(broker=Broker(NOWHERE)), job_id)
 
     assert (now.status, now.tries) == (PENDING, 1)
     assert (now.error or "").startswith("the broker is away: ")

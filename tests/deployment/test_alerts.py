@@ -136,9 +136,7 @@ def installation(
     harness.clock.now = now_ms()
     history = History(f"sqlite:///{tmp_path}/history/history.db")
     timings = Timings(harness.ledger.timings.add)
-    harness = replace(
-        harness, runtime=replace(harness.runtime, open_history=lambda: history, timings=timings)
-    )
+    harness = harness.with_runtime(open_history=lambda: history, timings=timings)
     recorder = started(harness.ledger, history)
     with prometheus.web(create_app(harness.runtime)) as server:
         yield Installation(harness, history, recorder, server, tmp_path, real_redis)

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from redis import Redis
 
 from orchestrator.history.history import History
-from orchestrator.ledger import Ledger
 from tests.support import debian, postgres
 
 
@@ -22,12 +20,6 @@ def postgres_url() -> Iterator[str]:
         pytest.skip(debian.missing("postgresql"))
     with postgres.running(initdb.parent) as url:
         yield url
-
-
-@pytest.fixture
-def shared_ledger(real_redis: Redis, redis_url: str) -> Ledger:
-    """A ledger with its own connections."""
-    return Ledger.from_url(redis_url)
 
 
 @pytest.fixture

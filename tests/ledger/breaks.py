@@ -202,8 +202,7 @@ def exceed_limit(populated: PopulatedLedger) -> list[str]:
     hiapi = replace(
         harness.runtime.settings.providers["hiapi"], limits=ProviderLimits(max_in_flight=shards)
     )
-    settings = replace(harness.runtime.settings, providers={"hiapi": hiapi})
-    populated.harness = replace(harness, runtime=replace(harness.runtime, settings=settings))
+    populated.harness = harness.with_settings(providers={"hiapi": hiapi})
     sizes: list[Any] = [harness.redis.zcard(keys.in_flight(n, "hiapi")) for n in range(shards)]
     return [
         f"shard {shard}: {size} hiapi in flight, the limit is 1"

@@ -79,6 +79,6 @@ def recorded_ledger(recorder: RecordingClient) -> Ledger:
 
 
 @pytest.fixture
-def shared_ledger(real_redis: Redis, redis_url: str) -> Ledger:
-    """A ledger with its own connections. Many threads may use it at once."""
-    return Ledger.from_url(redis_url)
+def sharded(redis: Redis) -> Ledger:
+    """A ledger with several shards."""
+    return Ledger(lambda: redis, shards=5)

@@ -18,11 +18,6 @@ from tests.ledger.kit import DEADLINE, FAILURE, NEXT_DUE, NOW, SUCCESS
 OTHER = JobRequest("evolink", "nano-banana-2-lite", options={"prompt": "A red cube"})
 
 
-@pytest.fixture
-def sharded(redis: Redis) -> Ledger:
-    return Ledger(lambda: redis, shards=5)
-
-
 def expire(redis: Redis, *job_ids: str) -> None:
     """Delete jobs as Redis does at the end of their retention time."""
     for job_id in job_ids:

@@ -26,12 +26,6 @@ from tests.ledger import kit
 from tests.ledger.kit import DEADLINE, FAILURE, NEXT_DUE, NOW, REQUEST
 from tests.ledger.test_overview import expire, failed, unconfirmed
 
-
-@pytest.fixture
-def sharded(redis: Redis) -> Ledger:
-    return Ledger(lambda: redis, shards=5)
-
-
 # Snapshots ---------------------------------------------------------------------------------
 
 

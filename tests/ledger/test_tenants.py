@@ -16,6 +16,7 @@ from orchestrator.security.api_keys import DEFAULT_SCOPES, ApiKey, digest
 from tests.ledger import kit
 from tests.ledger.kit import DAY, DEADLINE, NOW, REQUEST
 from tests.ledger.recording import RecordingClient
+from tests.support.fakes import Timer
 
 SHOP = Tenant("shop", max_open=10)
 FAST = Tenant("fast", requests_per_second=4)
@@ -126,24 +127,14 @@ def test_a_forgotten_job_leaves_the_index(ledger: Ledger, redis: Redis) -> None:
 # The cached view of a process -----------------------------------------------------------------
 
 
-class Seconds:
-    """A clock that the test moves. Seconds."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def on(redis: Any, clock: Seconds) -> Ledger:
+def on(redis: Any, clock: Timer) -> Ledger:
     ledger = Ledger(lambda: redis)
     ledger.access._clock = clock
     return ledger
 
 
 def test_another_process_knows_a_change_after_the_refresh_time(redis: Redis) -> None:
-    writer, clock = Ledger(lambda: redis), Seconds()
+    writer, clock = Ledger(lambda: redis), Timer()
     reader = on(redis, clock)
     key = ApiKey("key_1", "shop", DEFAULT_SCOPES, digest("a key"), NOW)
     assert reader.access.current().keys == {}
@@ -163,7 +154,7 @@ def test_another_process_knows_a_change_after_the_refresh_time(redis: Redis) -> 
 def test_an_unchanged_view_costs_one_read_of_the_counter(
     shared_ledger: Ledger, redis: Redis
 ) -> None:
-    clock = Seconds()
+    clock = Timer()
     shared_ledger.access._clock = clock
     view = shared_ledger.access.current()
     reads: Any = redis.info("commandstats")
@@ -178,7 +169,7 @@ def test_an_unchanged_view_costs_one_read_of_the_counter(
 def test_while_redis_is_away_the_last_view_is_used_for_a_while(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = Seconds()
+    clock = Timer()
     ledger = on(redis, clock)
     view = ledger.access.current()
 

@@ -16,11 +16,6 @@ from tests.ledger.test_forget import dead
 from tests.ledger.test_overview import at_risk, expire, unconfirmed
 
 
-@pytest.fixture
-def sharded(redis: Redis) -> Ledger:
-    return Ledger(lambda: redis, shards=5)
-
-
 def test_entries_of_expired_jobs_are_removed_in_every_shard(sharded: Ledger, redis: Redis) -> None:
     kept, expired = kit.create(sharded), [unconfirmed(sharded).job.id for _ in range(12)]
     expire(redis, *expired)

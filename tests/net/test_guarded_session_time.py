@@ -16,23 +16,17 @@ from orchestrator.net import guard
 from orchestrator.net import guarded_session as session_module
 from orchestrator.net.guard import Guard
 from orchestrator.net.guarded_session import GuardedSession, PostAnswer, RequestFailed
-from tests.net.asking import way
+from tests.net.asking import serve, way
 from tests.net.dns import Names, names
-from tests.net.servers import HANG_SECONDS, Peer, Serve, answer, certificate, saying, serving
+from tests.net.servers import HANG_SECONDS, Peer, Serve, answer, certificate, saying
 
-__all__ = ["names", "way"]
+__all__ = ["names", "serve", "way"]
 
 pytestmark = pytest.mark.usefixtures("way")
 
 #: The deadline of a call. Seconds.
 CALL_SECONDS = 0.4
 LATE = session_module.LATE
-
-
-@pytest.fixture
-def serve() -> Iterator[Serve]:
-    with serving() as begin:
-        yield begin
 
 
 def session(authority: Path | None = None, **changes: object) -> GuardedSession:

@@ -89,13 +89,6 @@ def server() -> Iterator[Server]:
     server.close()
 
 
-@pytest.fixture
-def steps() -> Iterator[StepLoop]:
-    loop = StepLoop()
-    yield loop
-    loop.stop()
-
-
 def test_hundreds_of_calls_are_open_at_once_and_delay_no_other(
     server: Server, steps: StepLoop
 ) -> None:

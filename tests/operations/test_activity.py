@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from tests.support.providers import HINTING
 def harness(start: Callable[..., Harness], tmp_path: Path) -> Iterator[Harness]:
     history = History(f"sqlite:///{tmp_path}/history/history.db")
     made = start()
-    yield replace(made, runtime=replace(made.runtime, open_history=lambda: history))
+    yield made.with_runtime(open_history=lambda: history)
     history.close()
 
 
@@ -86,7 +85,7 @@ def test_a_poll_after_a_callback_that_is_a_hint_misses_none(
 ) -> None:
     history = History(f"sqlite:///{tmp_path}/history.db")
     made = start(EVOLINK_CONFIRM_CALLBACKS="1")
-    harness = replace(made, runtime=replace(made.runtime, open_history=lambda: history))
+    harness = made.with_runtime(open_history=lambda: history)
     outcome, hinting = Outcome.succeeded(PICTURES[:1]), [*HINTING, "evolink"]
     for provider in (*hinting, "hiapi"):
         job_id = job_states.running(harness, provider)

@@ -54,10 +54,11 @@ class Recorded:
 def recorded(start: Callable[..., Harness], tmp_path: Path) -> Iterator[Recorded]:
     history = History(f"sqlite:///{tmp_path}/history/history.db")
     made = start()
-    runtime = replace(made.runtime, open_history=lambda: history, sleep=lambda _: None)
-    # The entries of a stream have the time of the server.
-    runtime = replace(runtime, clock=made.ledger.installation.time)
-    harness = replace(made, runtime=runtime)
+    harness = made.with_runtime(
+        open_history=lambda: history,
+        sleep=lambda _: None,
+        clock=made.ledger.installation.time,  # the entries of a stream have the time of the server
+    )
     yield Recorded(harness, Recorder(harness.ledger, history, harness.runtime.clock))
     history.close()
 

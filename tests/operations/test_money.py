@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from tests.support.fakes import TENANT, Harness
 def harness(start: Callable[..., Harness], tmp_path: Path) -> Iterator[Harness]:
     history = History(f"sqlite:///{tmp_path}/history/history.db")
     made = start()
-    yield replace(made, runtime=replace(made.runtime, open_history=lambda: history))
+    yield made.with_runtime(open_history=lambda: history)
     history.close()
 
 
@@ -51,9 +50,7 @@ def test_a_budget_holds_the_expected_cost_until_the_charge_is_known(
     start: Callable[..., Harness], harness: Harness
 ) -> None:
     priced = start(EVOLINK_PRICES='{"unit": "credits", "prices": {"*": 3}}')
-    made = replace(
-        priced, runtime=replace(priced.runtime, open_history=lambda: harness.runtime.history)
-    )
+    made = priced.with_runtime(open_history=lambda: harness.runtime.history)
     made.clock.now = harness.clock.now
     set_tenant(made.runtime, TENANT, {"budget.evolink": "10"}, actor="test")
     ids = [job_states.running(made, "evolink") for _ in range(2)]

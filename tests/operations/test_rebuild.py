@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,7 @@ from tests.support.fakes import Harness
 def harness(start: Callable[..., Harness], tmp_path: Path) -> Iterator[Harness]:
     made = archive_kit.harness(start, tmp_path)
     history = History(f"sqlite:///{tmp_path}/history/history.db")
-    yield replace(made, runtime=replace(made.runtime, open_history=lambda: history))
+    yield made.with_runtime(open_history=lambda: history)
     history.close()
 
 

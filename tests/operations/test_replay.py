@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from orchestrator.operations.replay import (
 )
 from orchestrator.steps.notify import notify
 from tests.support import job_states, notify_kit
-from tests.support.fakes import NOON, Answer, FakeProvider, Harness, serving, unavailable_ledger
+from tests.support.fakes import NOON, Answer, FakeProvider, Harness
 from tests.support.notify_kit import (
     again,
     ended,
@@ -38,22 +38,9 @@ PENDING, DONE, DEAD = FollowUpStatus.PENDING, FollowUpStatus.DONE, FollowUpStatu
 
 
 @pytest.fixture
-def receiver() -> Iterator[FakeProvider]:
-    """A caller's server. It accepts every message unless the test changes that."""
-    with serving(FakeProvider(lambda _: Answer(204))) as server:
-        yield server
-
-
-@pytest.fixture
 def harness(start: Callable[..., Harness]) -> Harness:
     """A process that may notify callers on this machine."""
     return start(**notify_kit.VARIABLES)
-
-
-@pytest.fixture
-def away() -> Ledger:
-    """A ledger of a Redis that does not answer."""
-    return unavailable_ledger()
 
 
 def given_up(harness: Harness, receiver: FakeProvider) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -86,7 +86,7 @@ class Searched:
 def searched(start: Callable[..., Harness], tmp_path: Path) -> Iterator[Searched]:
     history = History(f"sqlite:///{tmp_path}/history/history.db")
     made = start()
-    harness = replace(made, runtime=replace(made.runtime, open_history=lambda: history))
+    harness = made.with_runtime(open_history=lambda: history)
     yield Searched(harness, Recorder(harness.ledger, history, harness.clock))
     history.close()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from click.testing import CliRunner
@@ -14,14 +14,8 @@ from orchestrator.operations.test_event import send_test_event
 from orchestrator.security import standard_webhooks
 from orchestrator.security.secret import Secret
 from tests.support import notify_kit
-from tests.support.fakes import Answer, FakeProvider, Harness, serving, use_runtime
+from tests.support.fakes import Answer, FakeProvider, Harness, use_runtime
 from tests.support.notify_kit import SECRET, host, url
-
-
-@pytest.fixture
-def receiver() -> Iterator[FakeProvider]:
-    with serving(FakeProvider(lambda _: Answer(204))) as server:
-        yield server
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ def harness(start: Callable[..., Harness], tmp_path: Path) -> Iterator[Harness]:
     """A harness with a history."""
     history = History(f"sqlite:///{tmp_path}/history/history.db")
     made = start()
-    yield replace(made, runtime=replace(made.runtime, open_history=lambda: history))
+    yield made.with_runtime(open_history=lambda: history)
     history.close()
 
 

@@ -396,8 +396,8 @@ def test_jobs_that_cannot_be_read_hide_no_other_breach(
 ) -> None:
     history = History(f"sqlite:///{tmp_path}/history.db")
     started(populated.harness.ledger, history)
-    runtime = replace(populated.harness.runtime, open_history=lambda: history, sleep=lambda _: None)
-    harness, redis = replace(populated.harness, runtime=runtime), populated.harness.redis
+    harness = populated.harness.with_runtime(open_history=lambda: history, sleep=lambda _: None)
+    redis = harness.redis
     assert checked(harness)["recorded"].checked
     redis.hset(keys.job(populated.running), "provider", b"\xff")
     redis.hset(keys.job(populated.unconfirmed), "cost", "{")
@@ -432,7 +432,7 @@ def compared(
     made.enqueue()
     history = History(f"sqlite:///{tmp_path}/history.db")
     started(made.ledger, history)
-    yield replace(made, runtime=replace(made.runtime, open_history=lambda: history))
+    yield made.with_runtime(open_history=lambda: history)
     history.close()
 
 
@@ -452,7 +452,7 @@ def spoil(harness: Harness, model: str) -> list[str]:
 def test_jobs_that_differ_in_the_history_share_their_waits(compared: Harness) -> None:
     """Each page of jobs once had waits of its own, so a long gap took verify hours."""
     ids, sleeps = spoil(compared, "another"), list[float]()
-    harness = replace(compared, runtime=replace(compared.runtime, sleep=sleeps.append))
+    harness = compared.with_runtime(sleep=sleeps.append)
 
     finding = checked(harness)["recorded"]
 
@@ -467,7 +467,7 @@ def test_a_job_that_the_recorder_writes_meanwhile_does_not_differ(compared: Harn
     def sleep(_: float) -> None:
         spoil(compared, "Nano-Banana-2")
 
-    finding = checked(replace(compared, runtime=replace(compared.runtime, sleep=sleep)))["recorded"]
+    finding = checked(compared.with_runtime(sleep=sleep))["recorded"]
 
     assert (finding.checked, finding.breaches) == (len(ids), [])
 
@@ -477,7 +477,7 @@ def test_few_jobs_are_remembered_until_they_are_read_again(
 ) -> None:
     monkeypatch.setattr(history_state, "RECHECKED_JOBS", 1)
     ids, sleeps = spoil(compared, "another"), list[float]()
-    harness = replace(compared, runtime=replace(compared.runtime, sleep=sleeps.append))
+    harness = compared.with_runtime(sleep=sleeps.append)
 
     assert checked(harness)["recorded"].broken == len(ids)
     assert len(sleeps) == 2 * history_state.RECHECKS

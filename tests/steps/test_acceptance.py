@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,6 @@ from orchestrator.providers.responses import Accepted
 from orchestrator.step_loop import StepLoop, current_loop
 from orchestrator.steps.acceptance import record, record_spooled
 from orchestrator.steps.submit import submit
-from orchestrator.storage.storage import Storage
 from tests.jobs.test_uploads import PNG
 from tests.steps.test_submit import ACCEPTED, SLOW_DOWN, again, submitted
 from tests.support import job_states
@@ -166,7 +164,7 @@ def test_a_recorded_acceptance_leaves_the_spool(
 def test_images_inside_an_answer_that_our_storage_does_not_take_are_polled_for(
     harness: Harness,
 ) -> None:
-    away = replace(harness.runtime, storage=Storage.from_url("file:///proc/no/such/folder"))
+    away = harness.storage_away().runtime
     job = job_states.submitting(harness).job
     outcome = Outcome.succeeded((Image("", content=PNG),))
 

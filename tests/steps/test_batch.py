@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from time import time_ns
 from typing import Any
 
@@ -18,15 +18,9 @@ from orchestrator.operations.batches import create_batch
 from orchestrator.operations.replay import notify_batch_again
 from orchestrator.steps.batch import CHECK_INTERVAL_MS, batch
 from tests.support import job_states
-from tests.support.fakes import TENANT, Answer, FakeProvider, Harness, Killed, killed, serving
+from tests.support.fakes import TENANT, Answer, FakeProvider, Harness, Killed, killed
 from tests.support.notify_kit import SECRET, VARIABLES, host, ids, pause, url
 from tests.support.providers import EXAMPLE_REQUESTS
-
-
-@pytest.fixture
-def receiver() -> Iterator[FakeProvider]:
-    with serving(FakeProvider(lambda _: Answer(204))) as server:
-        yield server
 
 
 @pytest.fixture

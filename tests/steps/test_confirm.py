@@ -22,7 +22,6 @@ from orchestrator.jobs.model import (
 from orchestrator.providers.responses import TaskReport
 from orchestrator.steps.confirm import MAX_TRYING_MS, confirm
 from orchestrator.steps.evidence import MIN_QUERIES
-from orchestrator.storage.storage import Storage
 from tests.steps.test_evidence import LOOK_SECONDS, THIN, task
 from tests.steps.test_poll import BROKEN, DONE, FAILED, OUTPUT
 from tests.support import job_states
@@ -232,7 +231,7 @@ def test_after_a_day_without_an_answer_it_is_given_up(harness: Harness) -> None:
 
 
 def test_while_our_storage_is_away_the_task_is_queried_again(harness: Harness) -> None:
-    away = replace(harness.runtime, storage=Storage.from_url("file:///proc/no/such/folder"))
+    away = harness.storage_away().runtime
     job_id = confirming(harness, INLINE)
 
     confirm(away, job_id)

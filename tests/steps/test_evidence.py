@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
@@ -15,7 +14,6 @@ from orchestrator.operations.rerun import may_be_paid
 from orchestrator.providers.responses import TaskReport
 from orchestrator.steps.archive import archive
 from orchestrator.steps.poll import poll
-from orchestrator.storage.storage import Storage
 from tests.steps.test_poll import DONE, HANDLING, UNKNOWN, again, polled, running
 from tests.support.fakes import Answer, Harness, answer
 
@@ -232,7 +230,7 @@ def test_while_our_storage_is_away_the_job_is_polled_again(
     harness: Harness, tmp_path: object
 ) -> None:
     data = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
-    away = replace(harness.runtime, storage=Storage.from_url("file:///proc/no/such/folder"))
+    away = harness.storage_away().runtime
     job_id = running(harness, task(status="success", output=[{"url": data}]))
 
     poll(away, job_id)
@@ -246,7 +244,7 @@ def test_while_our_storage_is_away_the_job_is_polled_again(
 
 def test_when_our_storage_stays_away_the_success_stands_with_the_reason(harness: Harness) -> None:
     data = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
-    away = replace(harness.runtime, storage=Storage.from_url("file:///proc/no/such/folder"))
+    away = harness.storage_away().runtime
     job_id = running(harness, task(status="success", output=[{"url": data}]), deadline_seconds=60)
     harness.clock.forward(60 + LOOK_SECONDS)
 
@@ -263,7 +261,7 @@ def test_when_our_storage_stays_away_the_success_stands_with_the_reason(harness:
 def test_an_image_that_our_storage_lost_keeps_the_reason(harness: Harness) -> None:
     data = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
     link = "https://cdn.provider.example/image.png"
-    away = replace(harness.runtime, storage=Storage.from_url("file:///proc/no/such/folder"))
+    away = harness.storage_away().runtime
     output = [{"url": data}, {"url": link}]
     job_id = running(harness, task(status="success", output=output), deadline_seconds=60)
     harness.clock.forward(60 + LOOK_SECONDS)
@@ -286,7 +284,7 @@ def test_a_success_that_our_storage_did_not_take_never_becomes_a_failure(
     harness: Harness, later: Answer
 ) -> None:
     data = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
-    away = replace(harness.runtime, storage=Storage.from_url("file:///proc/no/such/folder"))
+    away = harness.storage_away().runtime
     success = task(status="success", output=[{"url": data}])
     job_id = running(harness, success, deadline_seconds=600)
     poll(away, job_id)
@@ -305,7 +303,7 @@ def test_a_success_that_our_storage_did_not_take_never_becomes_a_failure(
 
 def test_a_success_is_stored_when_our_storage_is_back_after_the_deadline(harness: Harness) -> None:
     data = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
-    away = replace(harness.runtime, storage=Storage.from_url("file:///proc/no/such/folder"))
+    away = harness.storage_away().runtime
     success = task(status="success", output=[{"url": data}])
     job_id = running(harness, success, deadline_seconds=60)
     poll(away, job_id)
@@ -322,7 +320,7 @@ def test_a_success_is_stored_when_our_storage_is_back_after_the_deadline(harness
 
 def test_after_the_deadline_our_storage_is_waited_for_as_a_result_is(harness: Harness) -> None:
     data = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
-    away = replace(harness.runtime, storage=Storage.from_url("file:///proc/no/such/folder"))
+    away = harness.storage_away().runtime
     success = task(status="success", output=[{"url": data}])
     job_id = running(harness, success, deadline_seconds=60)
     harness.clock.forward(60 + LOOK_SECONDS - 1)
@@ -334,7 +332,7 @@ def test_after_the_deadline_our_storage_is_waited_for_as_a_result_is(harness: Ha
 
 def test_a_callback_does_not_fail_a_success_that_our_storage_did_not_take(harness: Harness) -> None:
     data = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
-    away = replace(harness.runtime, storage=Storage.from_url("file:///proc/no/such/folder"))
+    away = harness.storage_away().runtime
     job_id = running(harness, task(status="success", output=[{"url": data}]))
     poll(away, job_id)
     failed = Outcome.failed(JobError(ErrorCode.CONTENT_POLICY, "the prompt was refused"))

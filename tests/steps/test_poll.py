@@ -21,12 +21,6 @@ UNKNOWN = answer(404, {"message": "no such task"})
 BROKEN = answer(500, {"code": 500, "message": "broken"})
 
 
-@pytest.fixture
-def behind_nat(start: Callable[..., Harness]) -> Harness:
-    """A process without a public URL. It learns outcomes only by polls."""
-    return start(ORCHESTRATOR_PUBLIC_URL=None)
-
-
 def running(harness: Harness, *answers: Answer | None, **fields: Any) -> str:
     """A job whose provider task is known, due now."""
     harness.provider.answers(*(answers or (HANDLING,)))

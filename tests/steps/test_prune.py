@@ -135,7 +135,7 @@ def test_a_shorter_retention_time_has_effect_at_once(harness: Harness) -> None:
     """The expiry of a job in Redis keeps the setting of its end."""
     job_id = job_states.refused(harness)
     harness.clock.forward(2 * DAY)
-    shorter = replace(harness.runtime, settings=replace(harness.runtime.settings, retention_days=1))
+    shorter = harness.with_settings(retention_days=1).runtime
 
     assert prune(harness.runtime) == []
     assert prune(shorter) == [job_id]

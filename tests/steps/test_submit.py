@@ -32,12 +32,6 @@ WHO = answer(401, {"message": "who are you", "error": {"message": "who are you"}
 GATEWAY = Answer(502, b"<html>Bad Gateway</html>")
 
 
-@pytest.fixture
-def behind_nat(start: Callable[..., Harness]) -> Harness:
-    """A process without a public URL. It requests no callbacks."""
-    return start(ORCHESTRATOR_PUBLIC_URL=None)
-
-
 def submitted(harness: Harness, provider: str, *answers: Answer | None, **fields: Any) -> str:
     """A job that was enqueued and submitted once."""
     harness.provider.answers(*answers)

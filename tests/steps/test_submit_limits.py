@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from orchestrator.enqueue import create_job
@@ -67,8 +65,7 @@ def test_a_job_that_waits_until_its_deadline_tells_why(harness: Harness) -> None
 def with_limits(harness: Harness, limits: ProviderLimits) -> Harness:
     """Return the harness with limits of HiAPI, and a sleep that moves its clock."""
     ledger = Ledger(lambda: harness.redis, limits={"hiapi": limits})
-    slept = replace(harness.runtime, ledger=ledger, sleep=harness.clock.forward)
-    return replace(harness, runtime=slept)
+    return harness.with_runtime(ledger=ledger, sleep=harness.clock.forward)
 
 
 def test_a_submission_waits_for_the_rate_of_its_provider(harness: Harness) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -18,11 +18,6 @@ from tests.support.fakes import Answer, Harness, answer
 from tests.support.providers import POLLED_WITHOUT_KEYS
 
 HOUR = 3600
-
-
-@pytest.fixture
-def behind_nat(start: Callable[..., Harness]) -> Harness:
-    return start(ORCHESTRATOR_PUBLIC_URL=None)
 
 
 def failed_unconfirmed(harness: Harness, job_id: str) -> bool:

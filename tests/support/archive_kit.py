@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +115,7 @@ class RecordingStorage(Storage):
 def with_recording_storage(harness: Harness, folder: Path) -> tuple[Harness, RecordingStorage]:
     """Return the harness with a recording storage."""
     storage = RecordingStorage(folder / "archive")
-    return replace(harness, runtime=replace(harness.runtime, storage=storage)), storage
+    return harness.with_runtime(storage=storage), storage
 
 
 def archived(harness: Harness, job_id: str) -> str:

@@ -160,6 +160,16 @@ class Clock:
 
 
 @dataclass
+class Timer:
+    """A monotonic clock that only the test moves. Seconds."""
+
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
 class Chance:
     """A source of random numbers that returns a fixed number."""
 
@@ -223,14 +233,25 @@ class Harness:
         """Return the event names of a job's timeline."""
         return [event.name for event in self.ledger.events(job_id)]
 
+    def with_runtime(self, **objects: Any) -> Harness:
+        """Return the harness with other objects in its runtime."""
+        return replace(self, runtime=replace(self.runtime, **objects))
+
     def on(self, ledger: Ledger) -> Harness:
         """Return the harness with another ledger."""
-        return replace(self, runtime=replace(self.runtime, ledger=ledger))
+        return self.with_runtime(ledger=ledger)
+
+    def storage_away(self) -> Harness:
+        """Return the harness with a storage that takes no images."""
+        return self.with_runtime(storage=Storage.from_url("file:///proc/no/such/folder"))
+
+    def with_settings(self, **values: Any) -> Harness:
+        """Return the harness of a restarted process with other settings."""
+        return self.with_runtime(settings=replace(self.runtime.settings, **values))
 
     def provider_off(self) -> Harness:
         """Return the harness of a restarted process without API keys of providers."""
-        settings = replace(self.runtime.settings, providers={})
-        return replace(self, runtime=replace(self.runtime, settings=settings))
+        return self.with_settings(providers={})
 
 
 def environment(monkeypatch: pytest.MonkeyPatch, url: str, **changes: str | None) -> Settings:

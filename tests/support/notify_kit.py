@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from orchestrator.jobs.model import FollowUp, Outcome, Step
 from orchestrator.ledger import keys
 from orchestrator.ledger.circuit_breaker import FAILURES_TO_OPEN, MIN_FAILING_MS
-from orchestrator.messages import Broker
 from orchestrator.steps.notify import notify
 from tests.support import job_states
 from tests.support.fakes import FakeProvider, Harness
@@ -79,16 +77,6 @@ def pause(harness: Harness, name: str) -> None:
         harness.ledger.circuit_breaker.failed(
             name, now=harness.clock.now - (FAILURES_TO_OPEN - 1 - number) * MIN_FAILING_MS
         )
-
-
-def change(harness: Harness, **settings: Any) -> Harness:
-    """Return the harness of a restarted process with other settings."""
-    changed = replace(harness.runtime.settings, **settings)
-    return replace(harness, runtime=replace(harness.runtime, settings=changed))
-
-
-def with_broker(harness: Harness, address: str) -> Harness:
-    return replace(harness, runtime=replace(harness.runtime, broker=Broker(address)))
 
 
 def redis_holds(harness: Harness, words: str) -> list[str]:

@@ -20,18 +20,11 @@ from workers.executor import StepExecutor
 JOBS = [f"job-{number}" for number in range(5)]
 
 
-@pytest.fixture
-def loop() -> Iterator[StepLoop]:
-    loop = StepLoop()
-    yield loop
-    loop.stop()
-
-
 Make = Callable[..., StepExecutor]
 
 
 @pytest.fixture
-def executor(loop: StepLoop) -> Make:
+def executor(steps: StepLoop) -> Make:
     """Return a function that makes an executor. Its steps run in threads, so they may block."""
 
     def make(run: Callable[[Step, str], None], places: int = 4, **options: Any) -> StepExecutor:
@@ -40,7 +33,7 @@ def executor(loop: StepLoop) -> Make:
         def step(step: Step, job_id: str) -> None:
             in_thread(run, step, job_id)
 
-        return StepExecutor(step, places=places, loop=loop, **options)
+        return StepExecutor(step, places=places, loop=steps, **options)
 
     return make
 
@@ -52,11 +45,11 @@ def hold(arrived: threading.Event, go_on: threading.Event) -> None:
 
 
 @pytest.fixture
-def busy(loop: StepLoop) -> Iterator[threading.Event]:
+def busy(steps: StepLoop) -> Iterator[threading.Event]:
     """Keep the loop from beginning a step until the event is set."""
     go_on, arrived = threading.Event(), threading.Event()
 
-    loop.start(partial(hold, arrived, go_on))
+    steps.start(partial(hold, arrived, go_on))
     assert arrived.wait(60)
     yield go_on
     go_on.set()
@@ -165,14 +158,14 @@ def test_a_job_whose_step_will_begin_is_not_begun_twice(
 
 
 def test_the_room_has_space_for_jobs_that_wait_because_a_sweep_lists_them_again(
-    executor: Make, slow: Slow, loop: StepLoop
+    executor: Make, slow: Slow, steps: StepLoop
 ) -> None:
     workers = executor(slow, places=8)
     assert workers.room() == 8
     workers.offer(Step.SUBMIT, many(4))
     slow.wait_for(4)
     held, go_on = threading.Event(), threading.Event()
-    loop.start(partial(hold, held, go_on))
+    steps.start(partial(hold, held, go_on))
     assert held.wait(60)
     workers.offer(Step.SUBMIT, many(6)[4:])
 
@@ -295,13 +288,13 @@ def test_a_process_that_is_to_stop_begins_no_further_step(
 
 
 def test_only_steps_that_began_are_named_as_unfinished(
-    executor: Make, slow: Slow, loop: StepLoop
+    executor: Make, slow: Slow, steps: StepLoop
 ) -> None:
     stop, held, go_on = threading.Event(), threading.Event(), threading.Event()
     workers = executor(slow, places=8, stopping=stop.is_set)
     workers.offer(Step.NOTIFY, many(1))
     slow.wait_for(1)
-    loop.start(partial(hold, held, go_on))
+    steps.start(partial(hold, held, go_on))
     assert held.wait(60)
     workers.offer(Step.NOTIFY, many(2)[1:])
 

@@ -229,7 +229,7 @@ def notifying(start: Callable[..., Harness]) -> Harness:
     """A process that may notify, with the usual places."""
     harness = start(**VARIABLES)
     limiter = HostLimiter(harness.runtime.settings.notify_threads, max_wait=3600)
-    return replace(harness, runtime=replace(harness.runtime, host_limiter=limiter))
+    return harness.with_runtime(host_limiter=limiter)
 
 
 def notify_lanes(harness: Harness) -> Lanes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -226,9 +225,7 @@ def test_some_of_the_jobs_are_no_answer_after_a_change(
 
 def with_settings(compatible: Compatible, **changes: Any) -> Compatible:
     """The same installation after a start with other settings."""
-    harness = compatible.harness
-    settings = replace(harness.runtime.settings, **changes)
-    harness = replace(harness, runtime=replace(harness.runtime, settings=settings))
+    harness = compatible.harness.with_settings(**changes)
     return Compatible(Api(harness, WebApp(harness.runtime)))
 
 

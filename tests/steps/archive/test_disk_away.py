@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
 def restarted(harness: Harness, folder: Path) -> Harness:
     """Return the harness of a new process, which has not used the folder yet."""
     storage = Storage.from_url(folder.as_uri(), partial(has_archived, harness.runtime.ledger))
-    return replace(harness, runtime=replace(harness.runtime, storage=storage))
+    return harness.with_runtime(storage=storage)
 
 
 @pytest.mark.parametrize("restarts", [False, True])

@@ -7,7 +7,6 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -21,7 +20,7 @@ from orchestrator.net.guard import Guard
 from orchestrator.net.guarded_session import GuardedSession
 from tests.support import job_states
 from tests.support.fakes import Answer, FakeProvider, Harness, ReceivedRequest
-from tests.support.notify_kit import again, change, ended, host, notification, once, wait
+from tests.support.notify_kit import again, ended, host, notification, once, wait
 
 PENDING, DONE, GONE = FollowUpStatus.PENDING, FollowUpStatus.DONE, FollowUpStatus.GONE
 SECOND = SCHEDULE[1]
@@ -36,7 +35,7 @@ def failures(harness: Harness, receiver: FakeProvider) -> int:
 def guarded(harness: Harness, guard: Guard) -> Harness:
     """Return the harness with other rules for URLs."""
     session = GuardedSession(guard, connect_timeout=1)
-    return replace(harness, runtime=replace(harness.runtime, session=session))
+    return harness.with_runtime(session=session)
 
 
 @contextmanager
@@ -290,7 +289,7 @@ def test_a_host_that_was_not_called_keeps_its_failures(
     once(harness, ended(harness, receiver))
     assert failures(harness, receiver) == 1
 
-    changed = guarded(harness, Guard()) if forbidden else change(harness, notify_secrets=())
+    changed = guarded(harness, Guard()) if forbidden else harness.with_settings(notify_secrets=())
     once(changed, ended(harness, receiver))
 
     assert failures(harness, receiver) == 1

@@ -40,7 +40,6 @@ from tests.support.notify_kit import (
     SECRET,
     TOKEN,
     again,
-    change,
     ended,
     host,
     ids,
@@ -147,7 +146,7 @@ def test_an_open_job_and_a_job_without_a_target_are_not_notified(
 
 def test_the_new_and_the_old_secret_both_sign(harness: Harness, receiver: FakeProvider) -> None:
     harness.clock.now = time_ns() // 1_000_000
-    both = change(harness, notify_secrets=(Secret(SECRET), Secret(OLD_SECRET)))
+    both = harness.with_settings(notify_secrets=(Secret(SECRET), Secret(OLD_SECRET)))
 
     notify(both.runtime, ended(harness, receiver))
 
@@ -309,7 +308,7 @@ def test_without_a_secret_nothing_is_sent_and_a_retry_follows(
     harness: Harness, receiver: FakeProvider
 ) -> None:
     job_id = ended(harness, receiver)
-    bare = change(harness, notify_secrets=())
+    bare = harness.with_settings(notify_secrets=())
 
     now = once(bare, job_id)
 
@@ -327,7 +326,7 @@ def test_no_secret_and_no_url_is_in_the_logs_or_the_ledger(
         for broken in (Answer(500), Answer(302, headers={"Location": "/?" + TOKEN}), None):
             receiver.answers(broken)
             once(harness, ended(harness, receiver))
-        once(change(harness, allow_private_networks=False), ended(harness, receiver))
+        once(harness.with_settings(allow_private_networks=False), ended(harness, receiver))
 
     assert logs
     for hidden in (TOKEN, "/hooks/", SECRET, SECRET.removeprefix("whsec_")):
