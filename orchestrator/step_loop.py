@@ -22,8 +22,9 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 from orchestrator.forks import renew_in_children
 
-#: Threads for what `in_thread` gets.
-MAX_THREADS = 32
+#: Threads for what `in_thread` gets. Few start, except where something hangs. A storage that hangs
+#: holds one for each step of its provider. The steps of other providers must find one, too.
+MAX_THREADS = 1024
 
 T = TypeVar("T")
 P = ParamSpec("P")

@@ -112,6 +112,17 @@ def test_what_blocks_runs_in_another_thread_and_holds_no_step(steps: StepLoop) -
         begin(steps, lambda: in_thread(lambda: 1 // 0)).result(LIMIT)
 
 
+def test_steps_that_hang_in_threads_hold_up_no_other(steps: StepLoop) -> None:
+    go_on = threading.Event()
+    hanging = [begin(steps, in_thread, go_on.wait, LIMIT) for _ in range(150)]
+
+    assert begin(steps, in_thread, lambda: "done").result(LIMIT / 2) == "done"
+
+    assert not any(result.done() for result in hanging)
+    go_on.set()
+    assert all(result.result(LIMIT) for result in hanging)
+
+
 def test_what_blocks_has_the_context_of_its_step(steps: StepLoop) -> None:
     span: ContextVar[str] = ContextVar("span", default="none")
 
