@@ -47,6 +47,7 @@ class Front:
         at_end: is called when the process ends cleanly.
         is_short: returns whether the application needs a short time for a request, by its method
             and path. A short request with a small body is a step of the event loop.
+        own_path: returns the path of a request as the application has it in its routes.
     """
 
     def __init__(
@@ -58,9 +59,11 @@ class Front:
         subscribe: Callable[[Callable[[str], None]], Subscription],
         at_end: Callable[[], None] = lambda: None,
         is_short: Callable[[str, str], bool] = lambda _, __: False,
+        own_path: Callable[[str], str] = lambda path: path,
     ) -> None:
         self._app = app
         self._is_short = is_short
+        self._own_path = own_path
         self._max_body_bytes = max_body_bytes
         self._max_held = max_held
         self._subscribe = subscribe
@@ -114,7 +117,8 @@ class Front:
         if body is None:
             return
         with body:
-            if isinstance(body, BytesIO) and self._is_short(exchange.method, exchange.path):
+            path = self._own_path(exchange.path)
+            if isinstance(body, BytesIO) and self._is_short(exchange.method, path):
                 await step_loop.as_step(self._answer, exchange, body, False, False)
                 return
             may_hold = self._held.has_room()
@@ -193,14 +197,24 @@ class Front:
                 )
         except Exception as error:
             log.get().exception("request_crashed", error=type(error).__name__)
-            _answer_problem(exchange, 500, "internal-server-error", problems.CRASHED, {})
+            self._answer_problem(exchange, 500, "internal-server-error", problems.CRASHED, {})
         return None
 
     def _refuse(self, exchange: Exchange, reason: str) -> None:
         self._refused.warning("503", reason=reason)
         exchange.closing = True
         detail = f"{reason}; send the request again"
-        _answer_problem(exchange, 503, "service-unavailable", detail, {"Retry-After": "1"})
+        self._answer_problem(exchange, 503, "service-unavailable", detail, {"Retry-After": "1"})
+
+    def _answer_problem(
+        self, exchange: Exchange, status: int, kind: str, detail: str, headers: dict[str, str]
+    ) -> None:
+        """Send a problem document that the application did not write, in the client's shape."""
+        title, path = kind.replace("-", " ").title(), self._own_path(exchange.path)
+        answer = problems.problem(status, kind, title, detail, headers=headers)
+        answer = compatible.in_clients_shape(answer, path, exchange.headers)
+        answer.headers[request_ids.HEADER] = exchange.request_id
+        exchange.answer(answer.status, list(answer.headers), [answer.get_data()])
 
 
 class _Started:
@@ -210,16 +224,6 @@ class _Started:
 
     def __call__(self, status: str, headers: Headers, _: Any = None) -> None:
         self.status, self.headers = status, headers
-
-
-def _answer_problem(
-    exchange: Exchange, status: int, kind: str, detail: str, headers: dict[str, str]
-) -> None:
-    """Send a problem document that the application did not write, in the shape of the client."""
-    answer = problems.problem(status, kind, kind.replace("-", " ").title(), detail, headers=headers)
-    answer = compatible.in_clients_shape(answer, exchange.path, exchange.headers)
-    answer.headers[request_ids.HEADER] = exchange.request_id
-    exchange.answer(answer.status, list(answer.headers), [answer.get_data()])
 
 
 def _no_op() -> None:

@@ -46,6 +46,7 @@ def front(runtime: Runtime, at_end: Callable[[], None] = lambda: None) -> Front:
         subscribe=runtime.ledger.outcomes.subscription,
         at_end=at_end,
         is_short=partial(_is_short, runtime),
+        own_path=partial(_own_path, runtime),
     )
 
 
@@ -53,8 +54,12 @@ def _is_short(runtime: Runtime, method: str, path: str) -> bool:
     """Return whether a request is an enqueue or a callback, and waits for nothing but Redis."""
     if method != "POST" or runtime.ledger.connections.is_silent:
         return False
-    path = path_prefix.without(path_prefix.path_of(runtime.settings.public_url), path)
     return path == plain_enqueue.PATH or path.startswith(PREFIX)
+
+
+def _own_path(runtime: Runtime, path: str) -> str:
+    """Return the path of a request without that of the public URL."""
+    return path_prefix.without(path_prefix.path_of(runtime.settings.public_url), path)
 
 
 def _allow_open_files() -> int:

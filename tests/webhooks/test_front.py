@@ -119,6 +119,7 @@ class Scene:
             max_held=max_held,
             subscribe=self._subscribe,
             is_short=lambda _, path: path == short_path,
+            own_path=lambda path: path.removeprefix("/below"),
         )
         self.front.start(asyncio.get_running_loop())
 
@@ -676,6 +677,7 @@ def test_a_request_is_refused_when_too_many_wait_for_a_thread(
         ("/v1/models", {}, None),
         ("/v1beta/models/banana:generateContent", {}, "UNAVAILABLE"),
         ("/v1/models/banana:generateContent", {"x-goog-api-key": "k"}, "UNAVAILABLE"),
+        ("/below/v1beta/models/banana:generateContent", {}, "UNAVAILABLE"),
     ],
 )
 def test_a_refusal_of_the_front_has_the_shape_of_the_client(
