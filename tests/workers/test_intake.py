@@ -231,8 +231,8 @@ def test_a_failure_is_kept_although_the_ledger_is_away_first(
     monkeypatch.setattr(intake, "take_message", crash)
     intake.app.tasks["orchestrator.enqueue"].apply(kwargs={"prompt": "x"}, task_id="task-1")
 
-    [entry] = harness.ledger.rejected.newest()
-    assert entry["reason"] == "an unexpected KeyError"
+    [message] = harness.ledger.rejected.page(9)
+    assert message.reason == "an unexpected KeyError"
 
 
 def test_a_message_that_costs_more_than_the_budget_of_a_day_stops_no_other(
