@@ -147,11 +147,10 @@ class StepLoop:
 
     Args:
         name: of the thread.
-        threads: for what `in_thread` gets. They start when they are needed.
     """
 
-    def __init__(self, name: str = "steps", threads: int = MAX_THREADS) -> None:
-        self._name, self._threads = name, threads
+    def __init__(self, name: str = "steps") -> None:
+        self._name = name
         self.renew()
         renew_in_children(self)
 
@@ -186,7 +185,7 @@ class StepLoop:
 
     def _started(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.new_event_loop()
-        loop.set_default_executor(ThreadPoolExecutor(self._threads, "step-thread"))
+        loop.set_default_executor(ThreadPoolExecutor(MAX_THREADS, "step-thread"))
         threading.Thread(target=self._run, args=(loop,), name=self._name, daemon=True).start()
         return loop
 

@@ -29,8 +29,6 @@ ARCHIVE_PLACES = 4
 #: The same for notifications and ORCHESTRATOR_NOTIFY_THREADS. Most of them wait for Redis, or for a
 #: slot of their host.
 NOTIFY_PLACES = 4
-#: Threads for the other needs of notifications while the names of all their hosts are resolved.
-SPARE_THREADS = 8
 #: The lane of each step that needs no provider. Batches use the places for notifications.
 LANE_OF = {**{step: step for step in FOLLOW_UPS}, Step.BATCH: Step.NOTIFY}
 
@@ -62,10 +60,7 @@ class Lanes:
         self._loop = StepLoop()
         #: The archives have a loop of their own, because they write files.
         self._archive_loop = StepLoop("archives")
-        #: Names of hosts are resolved in threads. A name server that hangs takes none of providers.
-        self._notify_loop = StepLoop(
-            "notifications", threads=settings.notify_threads + SPARE_THREADS
-        )
+        self._notify_loop = StepLoop("notifications")
         self.providers = {
             name: lane(places=provider.concurrency, loop=self._loop, share=SHARE)
             for name, provider in settings.providers.items()
