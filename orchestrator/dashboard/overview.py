@@ -30,8 +30,10 @@ from orchestrator.operations.activity import (
     read_intervals,
 )
 from orchestrator.operations.money import read_days, spend
-from orchestrator.operations.stats import key_figures
+from orchestrator.operations.replay import failed_page
+from orchestrator.operations.stats import images_at_risk, key_figures
 from orchestrator.operations.tenants import tenant_view
+from orchestrator.operations.unconfirmed import unconfirmed_jobs
 from orchestrator.runtime import Runtime
 
 #: The time span of a first visit: a name of SPANS.
@@ -73,10 +75,14 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
         if answer := views.unchanged(runtime):
             return answer
         tenant, span = views.chosen_tenant(), _span()
-        context = _of_all(runtime) if tenant is None else _of_tenant(runtime, tenant)
+        if tenant is None:
+            context = _of_all(runtime)
+        else:
+            context = {**_of_tenant(runtime, tenant), "concerns": figures.concerns(tenant)}
         try:
             past, spent = figures.activity(span, tenant), figures.spent(tenant)
-            context["concerns"] += _failing(figures.activity("hour", tenant))
+            failing = _failing(figures.activity("hour", tenant))
+            context["concerns"] = [*context["concerns"], *failing]
         except HistoryUnavailable:
             past, spent = None, {}
         drawn = past and {"throughput": charts.throughput(past), "times": charts.times(past)}
@@ -100,6 +106,7 @@ class _RecentFigures:
         self._activities = Recent[tuple[str, str | None], Activity]()
         self._intervals = Recent[tuple[str, str | None, int], Mapping[str, Figures]]()
         self._spends = Recent[str | None, dict[str, float]]()
+        self._concerns = Recent[str, list[Concern]]()
 
     def activity(self, span: str, tenant: str | None) -> Activity:
         """Return what happened in a span."""
@@ -118,6 +125,10 @@ class _RecentFigures:
         return self._activities.get(
             (span, tenant), lambda: activity(self._runtime, span, tenant, read)
         )
+
+    def concerns(self, tenant: str) -> list[Concern]:
+        """Return what needs a tenant, the worst first."""
+        return self._concerns.get(tenant, lambda: list(_concerns_of(self._runtime, tenant)))
 
     def spent(self, tenant: str | None) -> dict[str, float]:
         """Return the known costs of today by unit."""
@@ -152,8 +163,6 @@ def _of_tenant(runtime: Runtime, tenant: str) -> dict[str, Any]:
     return {
         "jobs": view["jobs"],
         "figures": None,
-        "budgets": view["limits"]["daily_budgets"],
-        "concerns": [],
         "callbacks": none,
     }
 
@@ -166,11 +175,33 @@ def _processes(views_of: Iterable[Mapping[str, Any]]) -> dict[str, tuple[int, in
     return {kind: (running[kind], silent[kind]) for kind in sorted({*running, *silent})}
 
 
-def _concerns(figures: Mapping[str, Any]) -> Iterator[Concern]:
-    """Yield what needs somebody, the worst first."""
-    if number := figures["archive"]["at_risk"]:
+def _at_risk(number: int) -> Iterator[Concern]:
+    if number:
         text = f"{_jobs(number)} with images that may be lost"
         yield Concern(text, "Archive them before their links expire.", "at_risk", "bad")
+
+
+def _concerns_of(runtime: Runtime, tenant: str) -> Iterator[Concern]:
+    """Yield what needs a tenant, the worst first. No counter knows how many of it there are."""
+    yield from _at_risk(images_at_risk(runtime, 1, tenant)[0])
+    try:
+        unconfirmed, _, _ = unconfirmed_jobs(runtime, tenant, limit=1)
+    except HistoryUnavailable:
+        unconfirmed = []
+    if unconfirmed:
+        advice = "Each may have been charged. Decide what to do."
+        yield Concern("Unconfirmed attempts", advice, "unconfirmed", "bad")
+    if failed_page(runtime, tenant=tenant, limit=1).jobs:
+        yield Concern("Failed notifications", "See why, and send again.", "deliveries", "bad")
+    for provider, budget in tenant_view(runtime, tenant)["limits"]["daily_budgets"].items():
+        if budget["spent"] >= budget["amount"]:
+            text = f"The budget of today at {provider} is used up"
+            yield Concern(text, "New jobs are refused until midnight (UTC).", "money")
+
+
+def _concerns(figures: Mapping[str, Any]) -> Iterator[Concern]:
+    """Yield what needs somebody, the worst first."""
+    yield from _at_risk(figures["archive"]["at_risk"])
     if number := figures["unconfirmed"]["attempts"]:
         text = f"{number:,} unconfirmed {'attempt' if number == 1 else 'attempts'}"
         advice = "Each may have been charged. Decide what to do."

@@ -59,4 +59,7 @@ def test_a_budget_that_is_used_up_is_named(start: Callable[..., Harness], tmp_pa
         harness.enqueue(tenant=tenant)
 
     assert visitor.text("/money").count("used up") == 1
+    budget = "The budget of today at hiapi is used up"
+    assert budget in visitor.text(f"/?tenant={SHOP}")
+    assert budget not in visitor.text(f"/?tenant={STUDIO}")
     history.close()

@@ -71,6 +71,18 @@ def test_a_tenant_sees_its_own_figures_only(open_page: Callable[..., Page], site
     expect(page.locator("body")).not_to_contain_text("may be lost")
 
 
+def test_a_tenant_sees_what_needs_it(open_page: Callable[..., Page]) -> None:
+    page = open_page(SHOP)
+    page.goto("/")
+
+    concerns = page.get_by_label("What needs somebody")
+    expect(concerns).to_contain_text("with images that may be lost")
+    expect(concerns).to_contain_text("Unconfirmed attempts")
+    expect(concerns).to_contain_text("Failed notifications")
+    concerns.get_by_role("link", name="Failed notifications").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Deliveries")
+
+
 def test_an_administrator_chooses_a_tenant(page: Page, site: Site) -> None:
     page.goto("/")
     page.get_by_label("Tenant").select_option(STUDIO)
