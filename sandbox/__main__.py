@@ -27,10 +27,11 @@ Point a client at one of these in place of the provider's own scheme and host:
     -H 'Authorization: Bearer sandbox' \\
     -d '{{"model": "Nano-Banana-2", "input": {{"prompt": "A red cube"}}}}'
 \b
-Set faults in the prompt ("A red cube [sandbox: duplicate=5, slow=2s]"), in a fault
-script, with POST /control/faults, or on the page at /. The page lists every fault,
-and shows tasks, charges and callbacks. An environment variable sets the option of
-its name, such as SANDBOX_PORT and SANDBOX_API_KEY. A fault script:
+Set faults in the prompt ("A red cube [sandbox: duplicate=5, slow=2s]"), in a
+fault script, with POST /control/faults, or on the page at /. The page lists
+every fault, and shows tasks, charges and callbacks. An environment variable
+sets the option of its name, such as SANDBOX_PORT and SANDBOX_API_KEY. A fault
+script:
 \b
   - match: lighthouse
     times: 1

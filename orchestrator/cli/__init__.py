@@ -23,6 +23,7 @@ from orchestrator.cli.jobs import cancel, enqueue, get, poll, retry, watch
 from orchestrator.cli.keys import keys
 from orchestrator.cli.ledger import list_, reconcile, stats, verify
 from orchestrator.cli.mcp import mcp
+from orchestrator.cli.output import Group
 from orchestrator.cli.processes import CannotStart, beat, intake, web, worker
 from orchestrator.cli.providers import providers
 from orchestrator.cli.rejected import rejected
@@ -57,7 +58,7 @@ _EXPECTED = (
 )
 
 
-class _Group(click.Group):
+class _Group(Group):
     """Shows an expected error as one message without a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -10,7 +10,16 @@ import click
 
 from orchestrator.cli.filters import filter_options, metadata_filter
 from orchestrator.cli.number_options import WholeNumber
-from orchestrator.cli.output import actor, as_json, console, line, print_json, progress, table
+from orchestrator.cli.output import (
+    Group,
+    actor,
+    as_json,
+    console,
+    line,
+    print_json,
+    progress,
+    table,
+)
 from orchestrator.jsonio import rfc3339
 from orchestrator.ledger.bulk import MAX_LISTED, BulkAction, BulkKind, BulkState
 from orchestrator.operations import bulk as operations
@@ -21,7 +30,7 @@ from orchestrator.runtime import Runtime, default_runtime
 _WATCH_SECONDS = 0.5
 
 
-@click.group()
+@click.group(cls=Group)
 def bulk() -> None:
     """Cancel, retry or notify many jobs at once.
 

@@ -63,7 +63,8 @@ def drain(pauses: bool, timeout: float | None, json_: bool) -> None:
     if json_:
         print_json(_view(seen, drained=drained, seconds=passed, paused=paused, pauses=pauses))
     else:
-        line(f"Drained in {passed:.0f} s." if drained else _text(seen, pauses=pauses))
+        left = f"Gave up after {passed:.0f} s. {_text(seen, pauses=pauses)}"
+        line(f"Drained in {passed:.0f} s." if drained else left)
     sys.exit(0 if drained else 1)
 
 

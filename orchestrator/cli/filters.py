@@ -10,6 +10,9 @@ from orchestrator.jobs.model import ErrorCode, Status
 from orchestrator.operations.filters import FILTERS, FOLLOW_UP_STATUSES, METADATA
 from orchestrator.providers import PROVIDERS
 
+#: Longer lists of values are shown in the help of their option, which has line ends. Characters.
+MAX_SHOWN_CHARACTERS = 75
+
 
 def filter_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add an option for each filter that takes a value."""
@@ -29,7 +32,14 @@ def filter_options(command: Callable[..., None]) -> Callable[..., None]:
         if name in ("unconfirmed", "at_risk") or name.startswith(METADATA):
             continue
         kind = click.Choice(closed[name]) if name in closed else None
-        option = click.option(f"--{name.replace('_', '-')}", name, type=kind, help=meaning)
+        many = name in closed and len("|".join(closed[name])) > MAX_SHOWN_CHARACTERS
+        option = click.option(
+            f"--{name.replace('_', '-')}",
+            name,
+            type=kind,
+            metavar=name.upper() if many else None,
+            help=f"{meaning} One of {', '.join(closed[name])}." if many else meaning,
+        )
         command = option(command)
     return command
 

@@ -92,9 +92,9 @@ def notify(
     """Send notifications again, with the same message id.
 
     \b
-    orchestrator notify job_01...              of one job, or of several
-    orchestrator notify --dead --list          list the failed notifications with their reasons
-    orchestrator notify --dead --since 2h      send those that failed in the last 2 hours
+    orchestrator notify job_01...           of one job, or of several
+    orchestrator notify --dead --list       list those that failed, with reasons
+    orchestrator notify --dead --since 2h   those that failed in the last 2 h
 
     orchestrator notify --test https://shop.example/hooks --tenant shop
 
@@ -140,8 +140,8 @@ def archive(*, job_ids: tuple[str, ...], all_given_up: bool, limit: int, json_: 
     """Archive images that wait for their next try, or were given up. Try each once now.
 
     \b
-    orchestrator archive job_01...        the images of one job, or of several
-    orchestrator archive --all-given-up   those of `list --at-risk` whose archive is dead
+    orchestrator archive job_01...        of one job, or of several
+    orchestrator archive --all-given-up   those that `list --at-risk` calls dead
 
     Workers go on with an image that this try cannot copy, for at least ten minutes. A job that a
     worker archives now is left to it. Exit status 0 only if every image has a copy now.

@@ -8,7 +8,7 @@ from queue import Empty, SimpleQueue
 import click
 
 from orchestrator import log
-from orchestrator.cli.output import as_json, line, print_json, progress
+from orchestrator.cli.output import Group, as_json, line, print_json, progress
 from orchestrator.cli.processes import fitting_runtime
 from orchestrator.heartbeat import Heartbeat
 from orchestrator.runtime import default_runtime
@@ -58,7 +58,7 @@ def recorder() -> None:
     heartbeat.stop()
 
 
-@click.group()
+@click.group(cls=Group)
 def history() -> None:
     """Look after the history: the record of all jobs in SQL."""
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from orchestrator.cli.follow_ups import TimeSpan
-from orchestrator.cli.output import actor, as_json, console, line, print_json, table
+from orchestrator.cli.output import Group, actor, as_json, console, line, print_json, table
 from orchestrator.jsonio import rfc3339
 from orchestrator.operations import keys as operations
 from orchestrator.operations.keys import UnknownKey
@@ -17,7 +17,7 @@ from orchestrator.security.api_keys import DEFAULT_SCOPES, ApiKey, Scope
 _SCOPES = ", ".join(scope.value for scope in Scope)
 
 
-@click.group()
+@click.group(cls=Group)
 def keys() -> None:
     """Make, list, rotate and revoke API keys.
 

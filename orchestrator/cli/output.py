@@ -6,6 +6,7 @@ rich, and with an escape sequence in place of each character that does not print
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -57,6 +58,10 @@ as_json = click.option("--json", "json_", is_flag=True, help="Print JSON, for pr
 LINE_SECONDS = 5.0
 #: The width of tables outside a terminal. Characters.
 DEFAULT_WIDTH = 180
+#: The longest first sentence of a command. Characters.
+MAX_SUMMARY_CHARACTERS = 200
+#: Cells of a column of numbers. It is aligned at the right.
+_NUMBER = re.compile(r"-?[0-9][0-9,]*(\.[0-9]+)?")
 #: Wider than every cell. Characters.
 _UNLIMITED_WIDTH = 1_000_000
 
@@ -170,7 +175,34 @@ def stacked(*parts: tuple[str, str]) -> Text:
     return Text("\n").join(styled(text, style) for text, style in parts)
 
 
-class _Table(Table):
+class Group(click.Group):
+    """A group of commands whose list has the whole first sentence of each command."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of the commands, with line ends in the place of dots."""
+        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [
+                    (name, command.get_short_help_str(MAX_SUMMARY_CHARACTERS))
+                    for name, command in commands.items()
+                    if command and not command.hidden
+                ]
+            )
+
+
+class _AlignedTable(Table):
+    """A table whose numbers are aligned at the right."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for column in self.columns:
+            cells = [text for text in map(str, column.cells) if text]
+            if cells and all(_NUMBER.fullmatch(text) for text in cells):
+                column.justify = "right"
+        return super().__rich_console__(console, options)
+
+
+class _Table(_AlignedTable):
     """A table that shortens its widest columns first, and ids never.
 
     When the other columns have their least width, the end of each line is cut off.
@@ -209,4 +241,4 @@ def table(*columns: str, padding: tuple[int, int, int, int] = (0, 2, 0, 0)) -> T
 
 def grid() -> Table:
     """Return a table without a header."""
-    return Table.grid(padding=(0, 2))
+    return _AlignedTable.grid(padding=(0, 2))

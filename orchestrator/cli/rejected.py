@@ -5,21 +5,21 @@ from __future__ import annotations
 import click
 
 from orchestrator.cli.number_options import WholeNumber
-from orchestrator.cli.output import actor, as_json, console, line, print_json, table
+from orchestrator.cli.output import Group, actor, as_json, console, line, print_json, table
 from orchestrator.jsonio import rfc3339
 from orchestrator.operations import rejected as operations
 from orchestrator.operations.rejected import NotReplayable, UnknownMessage, rejected_view
 from orchestrator.runtime import default_runtime
 
 
-@click.group()
+@click.group(cls=Group)
 def rejected() -> None:
     """List, replay and delete messages that were verified but could not be read.
 
     \b
     orchestrator rejected list
     orchestrator rejected show MESSAGE_ID
-    orchestrator rejected replay MESSAGE_ID     after an update of the adapter, for example
+    orchestrator rejected replay MESSAGE_ID   after an update of the adapter
     """
 
 

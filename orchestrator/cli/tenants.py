@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from orchestrator.cli.number_options import WholeNumber
-from orchestrator.cli.output import actor, as_json, console, line, print_json, table
+from orchestrator.cli.output import Group, actor, as_json, console, line, print_json, table
 from orchestrator.cli.piped_text import piped_text
 from orchestrator.jobs.tenant import BUDGET
 from orchestrator.jsonio import rfc3339
@@ -20,7 +20,7 @@ from orchestrator.security import standard_webhooks
 STDIN, NEW = "-", "new"
 
 
-@click.group()
+@click.group(cls=Group)
 def tenants() -> None:
     """Set and list the limits of tenants.
 
@@ -53,7 +53,8 @@ def set_(tenant: str, json_: bool, budgets: tuple[str, ...], **options: str | No
 
     \b
     orchestrator tenants set shop --max-open 500 --requests-per-second 20
-    orchestrator tenants set shop --daily-budget hiapi=50 --daily-budget evolink=none
+    orchestrator tenants set shop --daily-budget hiapi=50
+    orchestrator tenants set shop --daily-budget evolink=none
     orchestrator tenants set shop --notify-secret new
     """
     changes = {name: value for name, value in options.items() if value is not None}

@@ -54,6 +54,15 @@ def test_every_command_has_help_under_both_names() -> None:
             assert shown.output.startswith(" ".join(["Usage: typed", *words, ""]))
 
 
+def test_every_help_fits_a_terminal_of_80_columns_and_cuts_no_summary() -> None:
+    for program, words, _ in ALL:
+        shown = CliRunner().invoke(program, [*words, "--help"], terminal_width=80).output
+
+        assert [text for text in shown.splitlines() if len(text) > 80] == [], words
+        commands_of_group = shown.partition("Commands:")[2]
+        assert "..." not in commands_of_group, words
+
+
 @pytest.mark.server
 @pytest.mark.parametrize(
     ("module", "words"), [("orchestrator", ["sandbox"]), ("orchestrator", ["get"]), ("sandbox", [])]

@@ -68,7 +68,7 @@ def test_whatever_is_left_is_named(cli: Harness, real_redis: Redis) -> None:
     result = run("drain", "--timeout", "0")
     assert (result.exit_code, result.stdout) == (
         1,
-        "Left: queued: 1, in flight: 1, archives: 1, messages: 2\n",
+        "Gave up after 0 s. Left: queued: 1, in flight: 1, archives: 1, messages: 2\n",
     )
 
 

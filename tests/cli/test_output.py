@@ -141,6 +141,23 @@ def test_a_table_shortens_its_widest_column_first() -> None:
     assert "2026-11-29T22:01:18.000Z" in shown_at(80, table)[1]
 
 
+def test_numbers_are_aligned_at_the_right_and_texts_at_the_left() -> None:
+    table = output.table("provider", "jobs", "cost", "found limit")
+    table.add_row("hiapi", "7", "0.04", "")
+    table.add_row("fal", "1304", "12.5", "10")
+
+    first, second = shown_at(80, table)[1:]
+
+    assert first.split() == ["hiapi", "7", "0.04"]
+    assert first.index("7") == second.index("1304") + 3
+    assert first.index("0.04") == second.index("12.5")
+    assert second.startswith("fal ")
+    grid = output.grid()
+    grid.add_row("queued", "5")
+    grid.add_row("succeeded", "4831")
+    assert [row.index(end) for row, end in zip(shown_at(80, grid), "51", strict=True)] == [14, 14]
+
+
 def test_an_id_in_the_middle_of_a_table_is_whole_too() -> None:
     table = output.table("at", "target", "detail")
     table.add_row("2026-11-29T22:01:18.000Z", "job_01m8mn637ynckqwaqd7fzt2c3201", "d " * 80)
