@@ -8,7 +8,11 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
+from orchestrator.jobs.model import FollowUpStatus, Image, Outcome, Step
 from tests.dashboard.site import ADMIN, KEYS, PAUSED, SHOP, STUDIO, WAIT_SECONDS, Kind, Site
+from tests.dashboard.visitor import Visitor
+from tests.support import job_states, notify_kit
+from tests.support.fakes import NOON, Harness
 
 
 def figure(page: Page, label: str) -> int:
@@ -71,16 +75,24 @@ def test_a_tenant_sees_its_own_figures_only(open_page: Callable[..., Page], site
     expect(page.locator("body")).not_to_contain_text("may be lost")
 
 
-def test_a_tenant_sees_what_needs_it(open_page: Callable[..., Page]) -> None:
-    page = open_page(SHOP)
-    page.goto("/")
+def test_a_tenant_sees_first_what_needs_it(start: Callable[..., Harness]) -> None:
+    harness = start(**notify_kit.VARIABLES)
+    soon = Image("https://images.example/0.png", expires_at=NOON + 3_600_000)
+    job_states.ended(harness, Outcome.succeeded((soon,)), tenant=SHOP)
+    job_states.given_up(harness, tenant=SHOP)
+    job_id = job_states.refused(harness, tenant=SHOP, notify_url="https://shop.example/hook")
+    lease = harness.ledger.follow_ups.claim(job_id, Step.NOTIFY, now=NOON, lease_ms=1000)
+    assert lease
+    harness.ledger.follow_ups.done(lease, Step.NOTIFY, FollowUpStatus.DEAD, now=NOON, tries=9)
+    visitor = Visitor(harness, own=True).signed_in()
 
-    concerns = page.get_by_label("What needs somebody")
-    expect(concerns).to_contain_text("with images that may be lost")
-    expect(concerns).to_contain_text("Unconfirmed attempts")
-    expect(concerns).to_contain_text("Failed notifications")
-    concerns.get_by_role("link", name="Failed notifications").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("Deliveries")
+    page = visitor.text(f"/?tenant={SHOP}")
+
+    texts = "1 job with images that may be lost", "Unconfirmed attempts", "Failed notifications"
+    places = [page.index(text) for text in texts]
+    assert places == sorted(places)
+    assert places[-1] < page.index("<h2>Now</h2>")
+    assert "What needs somebody" not in visitor.text(f"/?tenant={STUDIO}")
 
 
 def test_an_administrator_chooses_a_tenant(page: Page, site: Site) -> None:
