@@ -22,6 +22,7 @@ from orchestrator.ledger import Created, Idempotency, Result, Waiting, codec
 from orchestrator.ledger.creation import NewJob
 from orchestrator.reference_images import Reference, same_but_links, wants_link, with_link
 from orchestrator.runtime import Runtime, default_runtime
+from orchestrator.step_loop import in_thread
 
 #: The scopes of idempotency keys. The key of a Celery message is the id of the Celery task.
 API_SCOPE, CELERY_SCOPE = "api", "celery"
@@ -235,7 +236,7 @@ def create_job(
         job = check_job(runtime, request, tenant, file)
     except InvalidRequest:
         # The settings may have changed since the key was used. The key still belongs to its job.
-        earlier = idempotency and known_job(runtime, idempotency, request, file)
+        earlier = idempotency and in_thread(known_job, runtime, idempotency, request, file)
         if not earlier:
             raise
         return EnqueueResult(earlier, replayed=True)
@@ -251,8 +252,8 @@ def create_job(
             )
         except IdempotencyMismatch:
             # Links of ours to the same images change with our address and our secret.
-            earlier = known_job(runtime, idempotency, request, file) if idempotency else None
-            if earlier is None:
+            earlier = idempotency and in_thread(known_job, runtime, idempotency, request, file)
+            if not earlier:
                 raise
             result = EnqueueResult(earlier, replayed=True)
         span.set("messaging.message.id", result.job.id)
@@ -306,9 +307,10 @@ def _store(
         retry_of=new.retry_of,
     )
     check_created(created, job.limits, request.provider)
-    earlier = runtime.ledger.get(created.job_id) if created.result is Result.REPLAYED else None
-    if earlier:
-        return EnqueueResult(earlier, replayed=True)
+    if created.result is Result.REPLAYED:
+        earlier = in_thread(runtime.ledger.get, created.job_id)
+        if earlier:
+            return EnqueueResult(earlier, replayed=True)
     runtime.nudger.nudge(Step.SUBMIT, [created.job_id], request.provider)
     log.get().info("job_created", job=created.job_id, provider=request.provider, caller=caller)
     return EnqueueResult(queued_job(created.job_id, new, now), False, created.wait)

@@ -10,6 +10,7 @@ from orchestrator.jsonio import NotJson
 from orchestrator.ledger import Result, Settlement, UnreadableJob
 from orchestrator.providers.responses import TaskReport, Unreadable
 from orchestrator.runtime import Runtime
+from orchestrator.step_loop import in_thread
 
 #: The failure of a job whose callback had images that no poll returned.
 NOT_CONFIRMED = "a callback reported a success with its images inside, but no poll returned them"
@@ -39,7 +40,8 @@ def read_callback(
     except Exception as error:  # noqa: BLE001  # another package's adapter may raise anything
         known = isinstance(error, NotJson | Unreadable)
         reason = str(error) if known else f"the adapter raised {type(error).__name__}"
-        runtime.ledger.rejected.keep(
+        in_thread(
+            runtime.ledger.rejected.keep,
             "callback",
             now=received,
             reason=reason,
@@ -112,7 +114,7 @@ def _span(runtime: Runtime, address: CallbackAddress) -> tracing.Span:
 def _trace_of(runtime: Runtime, job_id: str) -> str:
     """Return the trace of a job. A job that cannot be read gets its callback nevertheless."""
     try:
-        job = runtime.ledger.get(job_id)
+        job = in_thread(runtime.ledger.get, job_id)
     except UnreadableJob:
         return ""
     return job.trace if job else ""

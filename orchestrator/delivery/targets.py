@@ -53,8 +53,7 @@ def signing_secrets(runtime: Runtime, tenant: str) -> tuple[Secret, ...]:
     Raises:
         LedgerUnavailable: Redis is away.
     """
-    access = runtime.ledger.access
-    own = (access.fresh or in_thread(access.current)).tenant(tenant).secrets(runtime.clock())
+    own = runtime.ledger.access.current().tenant(tenant).secrets(runtime.clock())
     return own or runtime.settings.notify_secrets
 
 

@@ -24,6 +24,7 @@ from orchestrator.ledger.connection import ANSWER_TIMEOUT, CONNECT_TIMEOUT
 from orchestrator.ledger.refusals import LedgerUnavailable
 from orchestrator.ledger.replication import wait_for_replicas
 from orchestrator.security.api_keys import ApiKey, Scope
+from orchestrator.step_loop import in_thread
 
 #: A process reads the counter of changes at most this often. Seconds.
 REFRESH_SECONDS = 1.0
@@ -127,14 +128,10 @@ class AccessBook:
         listed = (_key(name, stored) for name in stored if " " not in name)
         return Access(version, {key.digest: key for key in listed}, _tenants(settings))
 
-    @property
-    def fresh(self) -> Access | None:
-        """The cached keys and settings. None: `current` would read them now."""
-        view, age = self._cached()
-        return view if age < REFRESH_SECONDS else None
-
     def current(self) -> Access:
         """Return the cached keys and settings. They are at most a few seconds old.
+
+        In a step loop, other steps run while they are read.
 
         Raises:
             LedgerUnavailable: Redis has been away for longer than MAX_AGE_SECONDS.
@@ -142,6 +139,10 @@ class AccessBook:
         view, age = self._cached()
         if view is not None and age < REFRESH_SECONDS:
             return view
+        return in_thread(self._read_once)
+
+    def _read_once(self) -> Access:
+        view, age = self._cached()
         # One thread reads. The others use the last view, unless it is old and Redis answers.
         usable = view is not None and (age < FRESH_SECONDS or self._failing)
         if not self._read.lock.acquire(timeout=0 if usable else _WAIT_SECONDS):

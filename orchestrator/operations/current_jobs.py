@@ -12,6 +12,7 @@ from orchestrator.jsonio import rfc3339
 from orchestrator.ledger import Waiting
 from orchestrator.operations.rerun import with_retries
 from orchestrator.runtime import Runtime
+from orchestrator.step_loop import in_thread
 
 
 def current_view(runtime: Runtime, job: Job, wait: Waiting | None = None) -> dict[str, Any]:
@@ -32,8 +33,8 @@ def current_views(
     runtime: Runtime, jobs: Sequence[Job], known: Mapping[str, Waiting] = {}
 ) -> list[dict[str, Any]]:
     """Return jobs as `current_view` does. `known` has what some of them wait for, by their ids."""
-    others = [job for job in jobs if job.id not in known]
-    waits = runtime.ledger.admission.waits(others, now=runtime.clock()) if others else {}
+    others, ask = [job for job in jobs if job.id not in known], runtime.ledger.admission.waits
+    waits = in_thread(ask, others, now=runtime.clock()) if others else {}
     shown = _with_retries(runtime, jobs)
     return [_view(runtime, job, known.get(job.id) or waits.get(job.id)) for job in shown]
 

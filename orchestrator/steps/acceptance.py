@@ -91,7 +91,7 @@ def _record(runtime: Runtime, job: Job, number: int, accepted: Accepted) -> None
     else:
         result = _running(runtime, job, number, accepted)
     if job.request.upload and result not in _NEEDS_FILE:
-        runtime.ledger.uploads.drop(job.id)
+        in_thread(runtime.ledger.uploads.drop, job.id)
 
 
 def _stored(runtime: Runtime, job: Job, outcome: Outcome) -> Outcome | None:

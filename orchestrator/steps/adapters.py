@@ -21,6 +21,7 @@ from orchestrator.providers.responses import (
     TaskReport,
 )
 from orchestrator.runtime import Runtime
+from orchestrator.step_loop import in_thread
 
 
 def submit_call(runtime: Runtime, provider: Provider, job: Job) -> Call | Rejected:
@@ -40,7 +41,7 @@ def submit_call(runtime: Runtime, provider: Provider, job: Job) -> Call | Reject
         return Rejected(_fault(provider, job, error))
     if job.request.upload is None:
         return call
-    content = runtime.ledger.uploads.get(job.id)
+    content = in_thread(runtime.ledger.uploads.get, job.id)
     field = provider.capabilities.upload_field
     if content is None or field is None:
         return Rejected(JobError(ErrorCode.INVALID_REQUEST, "the file of the job is gone"))

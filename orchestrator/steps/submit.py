@@ -39,6 +39,7 @@ from orchestrator.providers.client import NoAnswer, NotSent
 from orchestrator.providers.responses import Accepted, Ambiguous, Rejected
 from orchestrator.runtime import Runtime
 from orchestrator.settings.provider_settings import ProviderSettings
+from orchestrator.step_loop import in_thread
 from orchestrator.steps import adapters
 from orchestrator.steps.acceptance import record
 from orchestrator.steps.pause import ACCOUNT_ERRORS, pause_after
@@ -164,7 +165,7 @@ class _Submission:
     def _drop_file(self) -> None:
         """Delete the caller's file: the provider answered, so nothing is sent again."""
         if self.job.request.upload:
-            self.runtime.ledger.uploads.drop(self.job.id)
+            in_thread(self.runtime.ledger.uploads.drop, self.job.id)
 
     # Answers -------------------------------------------------------------------------------
 
@@ -284,7 +285,7 @@ class _Submission:
 
     def _what_is_known(self) -> str:
         """Return what is known of an attempt without a task."""
-        events = self.runtime.ledger.events(self.job.id)
+        events = in_thread(self.runtime.ledger.events, self.job.id)
         called = any(event.name == "callback" for event in events)
         callback = "a callback came, but it named no task" if called else "no callback came"
         if not called and not self.runtime.calls_back(self.provider):
