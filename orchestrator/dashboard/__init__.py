@@ -42,6 +42,7 @@ from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.ledger import LedgerUnavailable, UnreadableJob
 from orchestrator.operations.unreadable_jobs import DETAIL
 from orchestrator.runtime import Runtime
+from orchestrator.storage.storage import StorageError
 
 #: Each module adds its routes.
 PAGES = (
@@ -179,6 +180,8 @@ def _answer_errors(pages: Blueprint) -> None:
 
     @pages.errorhandler(UnreadableJob)
     def unreadable(error: UnreadableJob) -> Response:
+        if not views.caller().sees(error.tenant):
+            return job.missing(error.job_id)
         log.get().error("job_unreadable", job=error.job_id)
         return _error(503, "A job cannot be read", f"{error.job_id}: {DETAIL}")
 
@@ -196,6 +199,13 @@ def _answer_errors(pages: Blueprint) -> None:
             503,
             "The history does not answer",
             "Jobs go on without it. Start the database and the recorder, then try again.",
+        )
+
+    @pages.errorhandler(StorageError)
+    def no_archive(error: StorageError) -> Response:
+        log.get().error("storage_unavailable", reason=str(error))
+        return _error(
+            503, "The archive is away", "It takes and gives no images now. Try again later."
         )
 
     @pages.errorhandler(Exception)

@@ -22,7 +22,8 @@ from orchestrator.jobs.model import (
     Status,
     Step,
 )
-from orchestrator.operations import dashboard_links
+from orchestrator.operations import dashboard_links, rerun
+from orchestrator.storage.storage import StorageError
 from tests.dashboard.visitor import Visitor, admin, tenant
 from tests.support import job_states
 from tests.support.fakes import NOON, TENANT, Harness
@@ -210,6 +211,20 @@ def test_a_retry_that_may_be_paid_twice_needs_consent(harness: Harness, visit: V
     assert "Retry this job" not in old
     assert "was retried before" in visit.acted(f"/jobs/{job_id}/retry", risk="1")
     assert "will reach its outcome" in visit.acted(f"/jobs/{harness.enqueue()}/retry")
+
+
+def test_a_retry_while_the_archive_is_away_says_so(
+    harness: Harness, visit: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise StorageError("its image cannot be read")
+
+    monkeypatch.setattr(rerun, "kept_references", away)
+
+    answer = visit.send(f"/jobs/{job_states.refused(harness)}/retry")
+
+    assert answer.status_code == 503
+    assert "The archive is away" in answer.text
 
 
 def test_poll_notify_and_archive_with_their_refusals(harness: Harness, visit: Visitor) -> None:

@@ -62,4 +62,7 @@ def test_its_page_says_what_to_do_and_other_tenants_do_not_learn_of_it(admin: Vi
     assert "A job cannot be read" in page
     assert "orchestrator verify" in page
     shop = Visitor(admin.harness).signed_in(SHOP_KEY)
-    assert shop.status(f"/jobs/{bad}") == 404
+    assert shop.status(f"/jobs/{bad}") == shop.status(f"/jobs/{bad}/images/0") == 404
+    for action in ("cancel", "retry", "poll", "notify", "archive"):
+        assert admin.send(f"/jobs/{bad}/{action}").status_code == 503
+        assert shop.send(f"/jobs/{bad}/{action}").status_code == 404, action
