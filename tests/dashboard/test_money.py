@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from playwright.sync_api import Page, expect
@@ -47,7 +46,7 @@ def test_a_tenant_sees_its_own_money_only(open_page: Callable[..., Page], site: 
 def test_a_budget_that_is_used_up_is_named(start: Callable[..., Harness], tmp_path: Path) -> None:
     made = start(HIAPI_PRICES='{"unit": "USD", "prices": {"*": 0.25}}')
     history = History(f"sqlite:///{tmp_path}/history.db")
-    harness = replace(made, runtime=replace(made.runtime, open_history=lambda: history))
+    harness = made.with_runtime(open_history=lambda: history)
     visitor = Visitor(harness, own=True).signed_in()
     for tenant, amount in {SHOP: "0.25", STUDIO: "0.5"}.items():
         visitor.send(f"/keys/tenants/{tenant}", {"budget.hiapi": amount, "secret": "keep"})
