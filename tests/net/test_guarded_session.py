@@ -1,6 +1,7 @@
 """Asking addresses that somebody else chose, against real sockets: what comes back.
 
-Where connections go is in test_session_connections.py; that calls end, in test_session_time.py.
+Where connections go is in test_guarded_session_connections.py; that calls end, in
+test_guarded_session_time.py.
 """
 
 from __future__ import annotations

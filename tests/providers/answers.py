@@ -264,6 +264,9 @@ class AnswersContract(AdapterTests):
 
         assert isinstance(self.queried(500, body), QueryFailed)
 
+    def test_a_bare_404_is_a_failed_query_since_a_wrong_base_url_answers_so_too(self) -> None:
+        assert isinstance(self.queried(404, b"<html>"), QueryFailed)
+
     def test_an_unreadable_answer_to_a_query_is_a_retryable_failure(self) -> None:
         odd = dump({self.state_field: 7})
         for body in (b"", b"<html>", b"[]", b"{}", odd, dump(self.enveloped(None))):

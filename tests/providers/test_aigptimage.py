@@ -18,7 +18,7 @@ from orchestrator.providers.responses import (
     TaskReport,
 )
 from tests.providers.adapter import Cases, each
-from tests.providers.contract import ProviderContract
+from tests.providers.create_task import CreateTaskContract
 from tests.support.cases import for_each
 from tests.support.fakes import NOON
 
@@ -39,7 +39,7 @@ CODES = [
 ]
 
 
-class TestAIGPTImage(ProviderContract):
+class TestAIGPTImage(CreateTaskContract):
     name = "aigptimage"
     model = MODEL
     unified: ClassVar[dict[str, Any]] = {
@@ -60,8 +60,6 @@ class TestAIGPTImage(ProviderContract):
     families: ClassVar[dict[str, dict[str | None, str]]] = {"nano-banana-2": {None: MODEL}}
     key_header = "X-Request-ID"
     support: ClassVar[list[str]] = [LIMITED, REFUSED, LIMITED, LIMITED, LIMITED, REFUSED]
-    submit_path = "/api/v1/jobs/createTask"
-    query_path = "/api/v1/jobs/recordInfo?taskId={}"
     documented = ("request_text_to_image",)
     refused: ClassVar[dict[str, dict[str, Cases]]] = {
         MODEL: {
@@ -79,25 +77,6 @@ class TestAIGPTImage(ProviderContract):
             "input": [("A cat", "a JSON object"), ([], "a JSON object")],
         }
     }
-    id_field = "taskId"
-    state_field = "state"
-    success = "success"
-    failure = "fail"
-
-    def smallest(self, model: str) -> dict[str, Any]:
-        return {"model": model, "input": {"prompt": "A cat"}}
-
-    def with_links(self, *links: Any) -> dict[str, Any]:
-        return self.task(resultJson=dump({"resultUrls": links}).decode())
-
-    def failed(self, code: Any, message: Any) -> dict[str, Any]:
-        return self.task(state=self.failure, failCode=code, failMsg=message)
-
-    def failed_oddly(self, reason: Any) -> dict[str, Any]:
-        return self.failed(reason, reason)
-
-    def enveloped(self, task: Any) -> dict[str, Any]:
-        return {"code": 200, "msg": "success", "data": task}
 
     def test_the_documented_ratios_are_these_fifteen(self) -> None:
         value = "auto 1:1 1:4 1:8 2:3 3:2 3:4 4:1 4:3 4:5 5:4 8:1 9:16 16:9 21:9"
@@ -124,9 +103,6 @@ class TestAIGPTImage(ProviderContract):
         assert cost == Cost(price, "credits", "computed")
 
     # Answers to a submit -------------------------------------------------------------------
-
-    def test_the_task_id_is_under_data(self) -> None:
-        assert self.submitted(200, self.payload("accepted")) == Accepted(TASK)
 
     @for_each(("code", "ours", "retryable"), CODES)
     @for_each("http", ["as the HTTP status too", "in HTTP 200"])
@@ -275,9 +251,6 @@ class TestAIGPTImage(ProviderContract):
     @pytest.mark.parametrize("status", [200, 404])
     def test_a_query_for_an_unknown_task_is_missing(self, status: int) -> None:
         assert self.queried(status, self.payload("error_404")) == TaskNotFound()
-
-    def test_a_bare_404_is_trouble_since_a_wrong_base_url_answers_so_too(self) -> None:
-        assert isinstance(self.queried(404, b"<html>"), QueryFailed)
 
     @pytest.mark.parametrize("status", [404, 401, 500])
     def test_an_http_error_with_an_envelope_of_success_fails_the_query(self, status: int) -> None:

@@ -369,9 +369,6 @@ class TestEvoLink(ProviderContract):
     def test_a_query_for_an_unknown_task_is_missing(self) -> None:
         assert self.queried(404, self.payload("error_404")) == TaskNotFound()
 
-    def test_a_bare_404_is_trouble_since_a_wrong_base_url_answers_so_too(self) -> None:
-        assert isinstance(self.queried(404, b"<html>"), QueryFailed)
-
     def test_trouble_waits_as_long_as_the_hint_says(self) -> None:
         read = self.queried(503, self.payload("error_503"))
 

@@ -10,13 +10,12 @@ from typing import Any, ClassVar
 import pytest
 
 from orchestrator.jobs.model import Cost, ErrorCode, Image, Outcome
-from orchestrator.jsonio import dump
 from orchestrator.providers.listing import LIMITED, REFUSED
-from orchestrator.providers.responses import Accepted, Ambiguous, Rejected, TaskNotFound, TaskReport
+from orchestrator.providers.responses import Ambiguous, Rejected, TaskNotFound, TaskReport
 from orchestrator.security.secret import Secret
 from orchestrator.security.signatures import BadSignature
 from tests.providers.adapter import CALLBACK_URL, KEY, Cases
-from tests.providers.contract import ProviderContract
+from tests.providers.create_task import CreateTaskContract
 from tests.providers.pages import errors_by_status
 from tests.support.cases import for_each
 from tests.support.fakes import NOON
@@ -37,7 +36,7 @@ def signed(task: str = TASK, secret: Secret = SECRET, at: int = NOON) -> dict[st
     }
 
 
-class TestKie(ProviderContract):
+class TestKie(CreateTaskContract):
     name = "kie"
     model = "nano-banana-2"
     unified: ClassVar[dict[str, Any]] = {
@@ -63,8 +62,6 @@ class TestKie(ProviderContract):
     }
     callback_path = ("callBackUrl",)
     support: ClassVar[list[str]] = [LIMITED, LIMITED, LIMITED, LIMITED, LIMITED, REFUSED]
-    submit_path = "/api/v1/jobs/createTask"
-    query_path = "/api/v1/jobs/recordInfo?taskId={}"
     documented = ("request_nano_banana_2", "request_nano_banana_2_lite")
     refused: ClassVar[dict[str, dict[str, Cases]]] = {
         "nano-banana-2": {
@@ -89,25 +86,6 @@ class TestKie(ProviderContract):
             "input": [("A cat", "a JSON object")],
         }
     }
-    id_field = "taskId"
-    state_field = "state"
-    success = "success"
-    failure = "fail"
-
-    def smallest(self, model: str) -> dict[str, Any]:
-        return {"model": model, "input": {"prompt": "A cat"}}
-
-    def with_links(self, *links: Any) -> dict[str, Any]:
-        return self.task(resultJson=dump({"resultUrls": links}).decode())
-
-    def failed(self, code: Any, message: Any) -> dict[str, Any]:
-        return self.task(state=self.failure, failCode=code, failMsg=message)
-
-    def failed_oddly(self, reason: Any) -> dict[str, Any]:
-        return self.failed(reason, reason)
-
-    def enveloped(self, task: Any) -> dict[str, Any]:
-        return {"code": 200, "message": "success", "data": task}
 
     # Calls ---------------------------------------------------------------------------------
 
@@ -123,9 +101,6 @@ class TestKie(ProviderContract):
         assert self.provider.submit_call(self.body, CALLBACK_URL, KEY).headers == {}
 
     # Answers -------------------------------------------------------------------------------
-
-    def test_the_task_id_is_under_data(self) -> None:
-        assert self.submitted(200, self.payload("accepted")) == Accepted(TASK)
 
     @pytest.mark.parametrize(
         ("code", "ours"),

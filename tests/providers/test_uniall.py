@@ -597,9 +597,6 @@ class TestUniAll(ProviderContract):
 
         assert self.queried(404, body) == TaskNotFound()
 
-    def test_a_bare_404_is_trouble_since_a_wrong_base_url_answers_so_too(self) -> None:
-        assert isinstance(self.queried(404, b"<html>"), QueryFailed)
-
     def test_a_query_that_is_refused_is_trouble_with_the_providers_message(self) -> None:
         read = self.queried(401, self.payload("error_nested"))
 
