@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Mapping
-from io import BytesIO
 from typing import Any
 
 from flask import Flask, request
-from werkzeug.datastructures import FileStorage, MultiDict
-from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
-from werkzeug.formparser import parse_form_data
+from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
+from orchestrator.api.multipart import read_form, too_large
 from orchestrator.jobs.uploads import ImageFile
 from orchestrator.jobs.validation import (
     InvalidRequest,
@@ -41,42 +39,26 @@ def form(runtime: Runtime) -> tuple[dict[str, Any], ImageFile]:
     """Return the request and the file of a multipart form.
 
     Raises:
-        RequestEntityTooLarge: the form is too large.
-        BadRequest: the body is not a form.
+        RequestEntityTooLarge: the form or its request is too large, or it has too many parts.
+        BadRequest: the body is not a form, or its request is not JSON.
         InvalidRequest: the form has other parts.
     """
-    texts, files = _form_parts(runtime.settings.max_upload_bytes)
-    for name in (*texts, *files):
-        if name not in FORM_PARTS:
-            raise InvalidRequest(Violation(name, "", KnownFields(FORM_PARTS)))
-    images = files.getlist("image_file")
+    room = request.max_content_length or 0
+    parts = read_form(room + runtime.settings.max_upload_bytes, len(FORM_PARTS) + 1)
+    for part in parts:
+        if part.name not in FORM_PARTS:
+            raise InvalidRequest(Violation(part.name, "", KnownFields(FORM_PARTS)))
+    images = [part for part in parts if part.name == "image_file" and part.is_file]
     if len(images) != 1:
         allowed = "one file, as the form part image_file"
         raise InvalidRequest(Violation("image_file", f"{len(images)} files", allowed))
-    jobs = len(texts.getlist("job")) + len(files.getlist("job"))
-    if jobs != 1:
+    jobs = [part.content for part in parts if part.name == "job"]
+    if len(jobs) != 1:
         allowed = "one request as JSON, as the form part job"
-        raise InvalidRequest(Violation("job", f"{jobs} parts", allowed))
-    job = files["job"].stream.read() if "job" in files else texts.get("job", "").encode()
-    return _parsed(job), ImageFile(images[0].filename or "image", images[0].stream.read())
-
-
-def _form_parts(max_file_bytes: int) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
-    room = request.max_content_length or 0
-    try:
-        _, texts, files = parse_form_data(
-            request.environ,
-            stream_factory=lambda *_, **__: BytesIO(),  # in memory, within the limits
-            max_form_memory_size=room,
-            max_content_length=room + max_file_bytes,
-            max_form_parts=len(FORM_PARTS) + 1,
-            silent=False,
-        )
-    except RequestEntityTooLarge:
-        raise _too_large(room + max_file_bytes) from None
-    except ValueError as error:
-        raise BadRequest(f"the body is not a multipart form: {error}") from None
-    return texts, files
+        raise InvalidRequest(Violation("job", f"{len(jobs)} parts", allowed))
+    if len(jobs[0]) > room:
+        raise too_large(room)
+    return _parsed(jobs[0]), ImageFile(images[0].file_name or "image", images[0].content)
 
 
 def base64_size(size: int) -> int:
@@ -106,17 +88,13 @@ def body() -> dict[str, Any]:
         )
     most, length = request.max_content_length or math.inf, request.content_length
     if length is not None and length > most:
-        raise _too_large(most)
+        raise too_large(most)
     data = request.get_data(cache=False)
     if length is None and len(data) >= most:  # a chunked body beyond the limit
-        raise _too_large(most)
+        raise too_large(most)
     if length is not None and len(data) < length:
         raise BadRequest(f"the body ended after {len(data)} of {length} bytes; send it again")
     return _parsed(data)
-
-
-def _too_large(most: float) -> RequestEntityTooLarge:
-    return RequestEntityTooLarge(f"the body may have {most:.0f} bytes")
 
 
 def _parsed(data: bytes) -> dict[str, Any]:

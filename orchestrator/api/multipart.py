@@ -34,11 +34,12 @@ _TEXT_TYPES = ("text/plain", "")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of a form: its name and its bytes."""
+    """One part of a form: its name, its bytes, and the name of its file."""
 
     name: str
     content: bytes
     is_file: bool
+    file_name: str | None
 
 
 def read_form(max_bytes: int, max_parts: int) -> list[Part]:
@@ -54,7 +55,7 @@ def read_form(max_bytes: int, max_parts: int) -> list[Part]:
     """
     request.max_content_length = max_bytes
     if (request.content_length or 0) > max_bytes:
-        raise _too_large(max_bytes)
+        raise too_large(max_bytes)
     boundary = request.mimetype_params.get("boundary", "").encode("latin-1", "replace")
     if not boundary:
         raise BadRequest("the body is not a multipart form: its Content-Type has no boundary")
@@ -66,7 +67,7 @@ def read_form(max_bytes: int, max_parts: int) -> list[Part]:
     except RequestEntityTooLarge:
         if len(parts) == max_parts:
             raise RequestEntityTooLarge(f"the form may have {max_parts} parts") from None
-        raise _too_large(max_bytes) from None
+        raise too_large(max_bytes) from None
     except (ValueError, AttributeError) as error:  # AttributeError: a header without its line end
         raise BadRequest(f"the body is not a multipart form: {error}") from None
 
@@ -88,7 +89,8 @@ def _parts(decoder: MultipartDecoder) -> Iterator[Part]:
         elif isinstance(event, Data):
             content += event.data
             if not event.more_data and head is not None:
-                yield Part(head.name, bytes(content), _is_file(head))
+                file_name = head.filename if isinstance(head, File) else None
+                yield Part(head.name, bytes(content), _is_file(head), file_name)
         elif isinstance(event, Epilogue):
             return
 
@@ -103,5 +105,6 @@ def _is_file(head: Field | File) -> bool:
     return isinstance(head, File) or kind not in _TEXT_TYPES
 
 
-def _too_large(max_bytes: int) -> RequestEntityTooLarge:
-    return RequestEntityTooLarge(f"the body may have {max_bytes} bytes")
+def too_large(max_bytes: float) -> RequestEntityTooLarge:
+    """Return the refusal of a body that is larger than this."""
+    return RequestEntityTooLarge(f"the body may have {max_bytes:.0f} bytes")

@@ -24,6 +24,12 @@ def send(api: Api, key: str | None = None, **parts: Any) -> TestResponse:
     return api.post("/v1/jobs", data=parts, content_type=kind, headers=headers)
 
 
+def send_bytes(api: Api, job: bytes = JOB.encode(), file: bytes = PNG) -> TestResponse:
+    """Send a form of any size. The test client keeps a large form of its own in an open file."""
+    form, kind = encode_multipart_formdata({"job": job, "image_file": ("cat.png", file)})
+    return api.post("/v1/jobs", data=form, content_type=kind)
+
+
 def file(content: bytes = PNG, name: str = "cat.png") -> tuple[BytesIO, str]:
     return BytesIO(content), name
 
@@ -78,9 +84,7 @@ def test_a_file_larger_than_a_request_may_be_is_taken_up_to_its_own_limit(open_a
     api = open_api(ORCHESTRATOR_MAX_UPLOAD_BYTES=str(2 * MAX_BODY_BYTES))
 
     def sized(size: int) -> TestResponse:
-        content = PNG.ljust(size, b"x")
-        form, kind = encode_multipart_formdata({"job": JOB, "image_file": ("cat.png", content)})
-        return api.post("/v1/jobs", data=form, content_type=kind)
+        return send_bytes(api, file=PNG.ljust(size, b"x"))
 
     assert sized(2 * MAX_BODY_BYTES).status_code == 202
     assert refusal(sized(2 * MAX_BODY_BYTES + 1))["field"] == "image_file"
@@ -132,6 +136,20 @@ def test_a_request_that_is_no_json_is_400(api: Api, job: bytes) -> None:
 
     assert response.status_code == 400
     assert "not JSON" in (response.json or {})["detail"]
+
+
+def test_a_request_as_text_that_is_not_utf8_is_400(api: Api) -> None:
+    response = send_bytes(api, JOB.encode().replace(b"red", b"r\xff"))
+
+    assert response.status_code == 400
+    assert "not JSON" in (response.json or {})["detail"]
+
+
+def test_a_request_in_a_form_may_be_as_long_as_one_without(api: Api) -> None:
+    long = JOB.encode().ljust(MAX_BODY_BYTES)
+
+    assert send_bytes(api, long).status_code == 202
+    assert send_bytes(api, long + b" ").status_code == 413
 
 
 def test_a_form_that_is_cut_off_is_refused(api: Api) -> None:
