@@ -9,6 +9,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import lru_cache
 
 from orchestrator.forks import renew_in_children
 
@@ -24,6 +26,16 @@ MAX_LEAD_MS = 1000
 def now_ms() -> int:
     """Return this host's own time, ms since the Unix epoch."""
     return time.time_ns() // 1_000_000
+
+
+@lru_cache
+def iso_date(day: int) -> str:
+    """Return the date of a day, in UTC. Days are counted from 1970.
+
+    Raises:
+        ValueError: the day is outside the calendar.
+    """
+    return datetime.fromtimestamp(day * DAY_MS / 1000, UTC).date().isoformat()
 
 
 def _steady_ms() -> int:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
-from orchestrator.clock import DAY_MS
+from orchestrator.clock import DAY_MS, iso_date
 from orchestrator.history.query import Query
 from orchestrator.history.schema import facets, jobs
 from orchestrator.history.usage import TIME_STEP_MS, Usage
@@ -98,9 +97,7 @@ def _dimension(name: str) -> ColumnElement[Any]:
 
 
 def _shown(name: str, value: Any) -> str:
-    if name != "day":
-        return str(value)
-    return datetime.fromtimestamp(value * DAY_MS / 1000, UTC).date().isoformat()
+    return iso_date(value) if name == "day" else str(value)
 
 
 def _counts(query: Query, keys: list[Any]) -> Select[Any]:

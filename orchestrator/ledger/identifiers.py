@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 import secrets
-from datetime import UTC, datetime
-from functools import lru_cache
 
 from ulid import ULID
 
-from orchestrator.clock import DAY_MS
+from orchestrator.clock import DAY_MS, iso_date
 
 #: Two hexadecimal digits of the id of a job or a batch name its shard.
 MAX_SHARDS = 256
@@ -78,13 +76,7 @@ def folder(job_id: str) -> str:
     Raises:
         ValueError: this time is outside the calendar.
     """
-    return f"{_date(created_at(job_id) // DAY_MS)}/{job_id}"
-
-
-@lru_cache
-def _date(day: int) -> str:
-    """Return the date of a day since 1970 as text."""
-    return datetime.fromtimestamp(day * DAY_MS / 1000, UTC).date().isoformat()
+    return f"{iso_date(created_at(job_id) // DAY_MS)}/{job_id}"
 
 
 def first_id_at(time: int) -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.clock import DAY_MS
+from orchestrator.clock import DAY_MS, iso_date
 from orchestrator.history import Query
 from orchestrator.jobs.tenant import Tenant
 from orchestrator.operations.unconfirmed import possible_charges, unconfirmed_attempts
@@ -114,7 +113,7 @@ def money(
     read = read or partial(read_days, runtime, tenant)
     rows = spend(chain.from_iterable(read(range(today + 1 - days, today + 1)).values()))
     charged = Counter[tuple[str, str, str | None]]()
-    newest = spend_day(today)
+    newest = iso_date(today)
     for row in rows:
         if row.day == newest:
             charged[row.tenant, row.provider, row.unit] += row.charged  # type: ignore[assignment]
@@ -136,16 +135,11 @@ def read_days(runtime: Runtime, tenant: str | None, days: range) -> dict[int, li
     facet = {} if tenant is None else {"tenant": tenant}
     before = min(days.stop * DAY_MS, now + 1)
     query = Query(facet=facet, after=days.start * DAY_MS, before=before, now=now)
-    names = {spend_day(day): day for day in days}
+    names = {iso_date(day): day for day in days}
     found: dict[int, list[CostSum]] = {day: [] for day in days}
     for sum_ in runtime.history.cost_sums(query):
         found[names[sum_.day]].append(sum_)
     return found
-
-
-def spend_day(number: int) -> str:
-    """Return a day as in `Spend.day`. Days are counted from 1970."""
-    return datetime.fromtimestamp(number * DAY_MS / 1000, UTC).date().isoformat()
 
 
 def spend(sums: Iterable[CostSum]) -> list[Spend]:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.clock import DAY_MS
+from orchestrator.clock import DAY_MS, iso_date
 from orchestrator.history.history import History
 from orchestrator.jobs.model import Cost, Image, Outcome
-from orchestrator.operations.money import money, spend_day
+from orchestrator.operations.money import money
 from orchestrator.operations.tenants import set_tenant
 from tests.operations.test_usage import record, work
 from tests.support import job_states
@@ -36,7 +36,7 @@ def test_charges_and_unknown_costs_are_those_of_the_jobs(harness: Harness) -> No
     for source in ("reported", "computed"):
         expected = sum(cost.amount for _, cost in known if cost.source == source)
         assert sum(getattr(row, source) for row in found.spend) == pytest.approx(expected)
-    days = {spend_day(job.created_at // DAY_MS) for job, _ in known}
+    days = {iso_date(job.created_at // DAY_MS) for job, _ in known}
     assert {row.day for row in found.spend if row.unit} == days
     assert [row.day for row in found.spend] == sorted((r.day for r in found.spend), reverse=True)
     assert sum(row.unknown_jobs for row in found.spend) > 0
