@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from orchestrator.storage.bundle import NewObject
@@ -39,30 +39,18 @@ class Folder:
 
     def commit(self, objects: Sequence[NewObject], run: Run, written: Callable[[], None]) -> None:
         """Write and sync objects. A file system keeps no content type and no disposition."""
-        try:
+        with self._storage_errors():
             self._commits.commit([(each.path, each.source) for each in objects], run, written)
-        except OSError as error:
-            raise self._error(error) from None
 
     def size(self, path: str) -> int | None:
         """Return the length of an object, bytes; None if it does not exist."""
-        try:
-            return (self._folder / path).stat().st_size
-        except (FileNotFoundError, NotADirectoryError):
-            self._check()
-            return None
-        except OSError as error:
-            raise self._error(error) from None
+        known = self._stat(path)
+        return known and known.st_size
 
     def modified(self, path: str) -> int | None:
         """Return when an object was put, ms; None if it does not exist."""
-        try:
-            return (self._folder / path).stat().st_mtime_ns // 1_000_000
-        except (FileNotFoundError, NotADirectoryError):
-            self._check()
-            return None
-        except OSError as error:
-            raise self._error(error) from None
+        known = self._stat(path)
+        return known and known.st_mtime_ns // 1_000_000
 
     def put_before(self, folder: str, before: int) -> Iterator[str]:
         """Yield the paths of the objects in a folder that were put before a time, ms."""
@@ -73,29 +61,24 @@ class Folder:
 
     def stream(self, path: str) -> Iterator[bytes]:
         """Yield an object's bytes."""
-        try:
-            with (self._folder / path).open("rb") as file:
-                self._known.learn(path)
-                while piece := file.read(PART_BYTES):
-                    yield piece
-        except (FileNotFoundError, NotADirectoryError):
-            self._check()
-            kind = NotStored if self._folder.is_dir() else NoFolder
-            raise kind(f"{self.description}: {path} does not exist") from None
-        except OSError as error:
-            raise self._error(error) from None
+        with self._storage_errors():
+            try:
+                with (self._folder / path).open("rb") as file:
+                    self._known.learn(path)
+                    while piece := file.read(PART_BYTES):
+                        yield piece
+            except (FileNotFoundError, NotADirectoryError):
+                self._known.check()
+                kind = NotStored if self._folder.is_dir() else NoFolder
+                raise kind(f"{self.description}: {path} does not exist") from None
 
     def paths(self) -> Iterator[str]:
         """Yield the paths of all objects."""
-        try:
+        with self._storage_errors(), suppress(FileNotFoundError):
             for folder, folders, names in os.walk(self._folder, onerror=_raise):
                 folders[:] = sorted(name for name in folders if not name.startswith("."))
                 place = Path(folder).relative_to(self._folder)
                 yield from ((place / name).as_posix() for name in sorted(names))
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise self._error(error) from None
 
     def local_path(self, path: str) -> Path | None:
         """Return the file of an object."""
@@ -109,38 +92,39 @@ class Folder:
     def delete(self, path: str) -> None:
         """Delete an object, and the folders that are then empty."""
         target = self._folder / path
-        try:
-            with suppress(FileNotFoundError, NotADirectoryError):
-                target.unlink()
-        except OSError as error:
-            raise self._error(error) from None
+        with self._storage_errors(), suppress(FileNotFoundError, NotADirectoryError):
+            target.unlink()
         with suppress(OSError):  # stops at the first folder that is not empty
             for parent in Path(path).parents[:-1]:
                 (self._folder / parent).rmdir()
 
     def sweep(self) -> None:
         """Remove the partial files of processes that died."""
-        try:
-            with suppress(FileNotFoundError):
-                remove_stale((self._folder / TEMPORARY).iterdir())
-        except OSError as error:
-            raise self._error(error) from None
+        with self._storage_errors(), suppress(FileNotFoundError):
+            remove_stale((self._folder / TEMPORARY).iterdir())
 
-    def _check(self) -> None:
-        """Check that a file is missing in the folder that was used before.
+    def _stat(self, path: str) -> os.stat_result | None:
+        """Return what the file system says of an object; None if it does not exist.
 
         Raises:
-            StorageError: the folder itself is away.
+            StorageError: the folder itself is away, or cannot be read.
         """
-        try:
-            self._known.check()
-        except OSError as error:
-            raise self._error(error) from None
+        with self._storage_errors():
+            try:
+                return (self._folder / path).stat()
+            except (FileNotFoundError, NotADirectoryError):
+                self._known.check()
+                return None
 
-    def _error(self, error: OSError) -> StorageError:
-        other = error.strerror or type(error).__name__
-        reason = "no space left" if error.errno in _DISK_FULL else other
-        return StorageError(f"{self.description}: {reason}")
+    @contextmanager
+    def _storage_errors(self) -> Iterator[None]:
+        """Raise StorageError in the place of errors of the file system."""
+        try:
+            yield
+        except OSError as error:
+            other = error.strerror or type(error).__name__
+            reason = "no space left" if error.errno in _DISK_FULL else other
+            raise StorageError(f"{self.description}: {reason}") from None
 
 
 def _raise(error: OSError) -> None:
