@@ -182,16 +182,11 @@ def session_of(browser: Browser, base_url: str, key: str) -> StorageState:
         return page.context.storage_state()
 
 
-def accessible(page: Page, *, without: tuple[str, ...] = ()) -> None:
-    """Check the page, as it is now, with the rules of axe-core of every level.
-
-    Args:
-        page: the page.
-        without: ids of rules whose violations are accepted. The test says why.
-    """
+def accessible(page: Page) -> None:
+    """Check the page, as it is now, with the rules of axe-core of every level."""
     if not page.evaluate("'axe' in window"):
         page.evaluate(_axe())
-    violations = [v for v in page.evaluate(RUN_AXE, TAGS) if v["id"] not in without]
+    violations = page.evaluate(RUN_AXE, TAGS)
     assert not violations, "\n".join([f"{page.url}, axe-core:", *map(_described, violations)])
 
 

@@ -42,9 +42,9 @@ LATER = answer(429, {"code": "rate_limited", "message": "slow down"})
 NO = answer(400, {"code": "bad_request", "message": "no"})
 
 
-def placed(harness: Harness, file: ImageFile = FILE, **fields: object) -> str:
+def placed(harness: Harness, **fields: object) -> str:
     request = {**EXAMPLE_REQUESTS[ACCEPTING_FILES[0]], **fields}
-    return create_job(harness.runtime, request, scope="test", file=file).job.id
+    return create_job(harness.runtime, request, scope="test", file=FILE).job.id
 
 
 def form(asked: ReceivedRequest) -> tuple[dict[str, str], dict[str, FileStorage]]:

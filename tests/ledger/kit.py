@@ -255,16 +255,16 @@ def settled(
     return job_id
 
 
-def confirming(ledger: Ledger, request: JobRequest = REQUEST) -> str:
+def confirming(ledger: Ledger) -> str:
     """Create a failed job whose task must be queried after a late callback. Return its id."""
-    return late_callback(ledger, settled(ledger, FAILURE, request))
+    return late_callback(ledger, settled(ledger, FAILURE, REQUEST))
 
 
-def late_callback(ledger: Ledger, job_id: str, *, now: int = NOW) -> str:
+def late_callback(ledger: Ledger, job_id: str) -> str:
     """Record a callback that reports images without showing them. Return the id of the job."""
     task_id = job(ledger, job_id).attempt.task_id or ""
     settlement = ledger.observe(
-        job_id, 1, task_id, now=now, due_at=now, fallback=now, may_have_images=True
+        job_id, 1, task_id, now=NOW, due_at=NOW, fallback=NOW, may_have_images=True
     )
     assert settlement == Settlement(Result.UNPROVEN, (Step.CONFIRM,))
     return job_id
@@ -320,16 +320,16 @@ def finished(ledger: Ledger, outcome: Outcome = SUCCESS) -> str:
     return finish_follow_up(ledger, job_id, Step.NOTIFY)
 
 
-def pause_host(ledger: Ledger, host: str = HOST, *, now: int = NOW) -> int:
-    """Pause a host with failures since `now`. Return the time of the last failure (ms)."""
+def pause_host(ledger: Ledger, *, now: int = NOW) -> int:
+    """Pause HOST with failures since `now`. Return the time of the last failure (ms)."""
     for number in range(FAILURES_TO_OPEN):
-        ledger.circuit_breaker.failed(host, now=now + number * MIN_FAILING_MS)
+        ledger.circuit_breaker.failed(HOST, now=now + number * MIN_FAILING_MS)
     return now + (FAILURES_TO_OPEN - 1) * MIN_FAILING_MS
 
 
-def add_waiting(ledger: Ledger, message: str = "{}") -> None:
+def add_waiting(ledger: Ledger) -> None:
     """Add an enqueue message to the flow MESSAGES."""
-    ledger.waiting_messages.add(MESSAGES, message, now=NOW, due_at=NOW)
+    ledger.waiting_messages.add(MESSAGES, "{}", now=NOW, due_at=NOW)
 
 
 # Batches --------------------------------------------------------------------------------------

@@ -27,9 +27,9 @@ def due(ledger: Ledger, step: Step, now: int = NOW, limit: int = 10) -> list[str
     return ledger.follow_ups.due(0, step, now=now, limit=limit)
 
 
-def fail(ledger: Ledger, job_id: str, due_at: int = NEXT_DUE) -> None:
+def fail(ledger: Ledger, job_id: str) -> None:
     lease = kit.claim_follow_up(ledger, job_id, Step.ARCHIVE)
-    kit.retry_follow_up(ledger, lease, Step.ARCHIVE, due_at=due_at)
+    kit.retry_follow_up(ledger, lease, Step.ARCHIVE, due_at=NEXT_DUE)
 
 
 @pytest.mark.parametrize("step", OUTCOME_STEPS)

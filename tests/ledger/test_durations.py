@@ -30,12 +30,10 @@ def submitted(ledger: Ledger, model: str = MODEL) -> str:
     return kit.claim(ledger, kit.create(ledger, request_for(model))).job.id
 
 
-def called_back(
-    ledger: Ledger, seconds: float, model: str = MODEL, outcome: Outcome = SUCCESS
-) -> None:
+def called_back(ledger: Ledger, seconds: float, model: str = MODEL) -> None:
     """Settle a new job by a callback that comes this long after the submission."""
     job_id, now = submitted(ledger, model), NOW + int(seconds * 1000)
-    ledger.settle_attempt(job_id, 1, f"task-{job_id}", outcome, now=now)
+    ledger.settle_attempt(job_id, 1, f"task-{job_id}", SUCCESS, now=now)
 
 
 def polled(

@@ -22,9 +22,9 @@ def callback(ledger: Ledger, job_id: str, outcome: Outcome = SUCCESS, attempt: i
     return ledger.settle_attempt(job_id, attempt, f"task-{attempt}", outcome, now=NOW + 5).result
 
 
-def observe(ledger: Ledger, job_id: str, due_at: int | None, attempt: int = 1) -> Result:
+def observe(ledger: Ledger, job_id: str, due_at: int | None) -> Result:
     return ledger.observe(
-        job_id, attempt, f"task-{attempt}", now=NOW + 5, due_at=due_at, fallback=NEXT_DUE + 1
+        job_id, 1, "task-1", now=NOW + 5, due_at=due_at, fallback=NEXT_DUE + 1
     ).result
 
 

@@ -54,14 +54,14 @@ class Searched:
         while self.recorder.record():
             pass
 
-    def pages(self, filters: dict[str, str], limit: int = 3) -> tuple[list[str], set[Source]]:
+    def pages(self, filters: dict[str, str]) -> tuple[list[str], set[Source]]:
         """Return the ids of all pages, and their sources."""
         query = read_query(self.harness.runtime, filters.items())
         found: list[str] = []
         sources, cursor = set[Source](), None
         while True:
-            page = search(self.harness.runtime, query, limit=limit, cursor=cursor)
-            assert len(page.jobs) <= limit
+            page = search(self.harness.runtime, query, limit=3, cursor=cursor)
+            assert len(page.jobs) <= 3
             found += [job.id for job in page.jobs]
             sources.add(page.source)
             cursor = page.cursor

@@ -25,9 +25,9 @@ SECRET, OLD = Secret("webhook-hmac-key"), Secret("the-one-before")
 RATIOS = "1:1, 1:4, 1:8, 2:3, 3:2, 3:4, 4:1, 4:3, 4:5, 5:4, 8:1, 9:16, 16:9, 21:9, auto"
 
 
-def signed(task: str = TASK, secret: Secret = SECRET, at: int = NOON) -> dict[str, str]:
+def signed(task: str = TASK, secret: Secret = SECRET) -> dict[str, str]:
     """Return the headers as the Python example of "Webhook Security Verification" makes them."""
-    timestamp = str(at // 1000)
+    timestamp = str(NOON // 1000)
     message = f"{task}.{timestamp}".encode()
     made = hmac.new(secret.reveal().encode(), message, hashlib.sha256).digest()
     return {

@@ -32,8 +32,8 @@ def _links(client: SandboxClient, fault: str, provider: str, **options: object) 
     return links(client.run(provider, prompt, **options))
 
 
-def _link(client: SandboxClient, fault: str, provider: str = "evolink") -> str:
-    (link,) = _links(client, fault, provider)
+def _link(client: SandboxClient, fault: str) -> str:
+    (link,) = _links(client, fault, "evolink")
     return link
 
 

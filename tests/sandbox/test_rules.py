@@ -15,10 +15,10 @@ def _submission(prompt: str, provider: str = "hiapi", *, resend: bool = False) -
     return Submission(provider, "model", prompt, resend)
 
 
-def _hits(rules: Rules, prompts: Sequence[str], fault: str = "drop") -> list[int]:
-    """Return the numbers of the submissions with this fault. The first is number 1."""
+def _hits(rules: Rules, prompts: Sequence[str]) -> list[int]:
+    """Return the numbers of the submissions with the fault `drop`. The first is number 1."""
     drawn = [rules.draw(_submission(prompt)) for prompt in prompts]
-    return [number for number, faults in enumerate(drawn, start=1) if fault in faults]
+    return [number for number, faults in enumerate(drawn, start=1) if "drop" in faults]
 
 
 @for_each(

@@ -37,13 +37,11 @@ def fixed_time() -> Iterator[None]:
         yield
 
 
-def signed(
-    secret: Secret = SECRET, at: int = NOW, body: bytes = BODY, message_id: str = "msg_1"
-) -> dict[str, str]:
+def signed(secret: Secret = SECRET, at: int = NOW) -> dict[str, str]:
     """Return the headers that the library makes."""
     time_ = datetime.fromtimestamp(at, UTC)
-    signature = Webhook(secret.reveal()).sign(message_id, time_, body.decode())
-    stamp = {"webhook-id": message_id, "webhook-timestamp": str(at)}
+    signature = Webhook(secret.reveal()).sign("msg_1", time_, BODY.decode())
+    stamp = {"webhook-id": "msg_1", "webhook-timestamp": str(at)}
     return {**stamp, "webhook-signature": signature}
 
 

@@ -65,9 +65,9 @@ def unchecked(content: bytes, max_pixels: int = PIXELS) -> str:
     return facts.check_error
 
 
-def refusal(content: bytes, max_pixels: int = PIXELS) -> str:
+def refusal(content: bytes) -> str:
     with pytest.raises(Unusable) as raised:
-        inspect_file(io.BytesIO(content), max_pixels=max_pixels)
+        inspect_file(io.BytesIO(content), max_pixels=PIXELS)
     return str(raised.value)
 
 

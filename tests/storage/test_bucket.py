@@ -44,7 +44,7 @@ def closed_port() -> Iterator[int]:
         yield bound.getsockname()[1]
 
 
-def failure(server: Bucketlike, status: int, code: str = "", size: int = 1) -> str:
+def failure(server: Bucketlike, status: int, code: str) -> str:
     """What is said of a put that the server answers so."""
     said = (
         f"<Error><Code>{code}</Code><Message>{SECRET}</Message><StringToSign>{KEY}</StringToSign>"
@@ -52,7 +52,7 @@ def failure(server: Bucketlike, status: int, code: str = "", size: int = 1) -> s
     body = f"<?xml version='1.0'?>{said}</Error>".encode() if code else b""
     server.answer = lambda call: BucketReply(status, body)
     with pytest.raises(StorageError) as raised:
-        Storage.from_url("s3://archive/p").put(PATH, bytes(size), "image/png")
+        Storage.from_url("s3://archive/p").put(PATH, b"\0", "image/png")
     assert not isinstance(raised.value, NotStored)
     assert raised.value.__suppress_context__
     return str(raised.value)

@@ -8,7 +8,7 @@ import os
 import signal
 import stat
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pytest
 
@@ -66,9 +66,9 @@ def test_the_objects_of_a_bundle_share_the_syncs_of_their_names(
     assert happened == ["sync 5 bytes", "link 0.png", "sync 2 bytes", "link job.json", *names]
 
 
-def pair(job: str, content: BinaryIO | bytes = b"bytes") -> Bundle:
+def pair(job: str) -> Bundle:
     bundle = Bundle()
-    bundle.put(f"2026-11-21/{job}/0.png", content, "image/png")
+    bundle.put(f"2026-11-21/{job}/0.png", b"bytes", "image/png")
     bundle.put(f"2026-11-21/{job}/job.json", b"{}", "application/json")
     return bundle
 

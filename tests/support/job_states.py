@@ -20,8 +20,9 @@ def failure(code: ErrorCode = ErrorCode.CONTENT_POLICY) -> Outcome:
     return Outcome.failed(JobError(code, "no"))
 
 
-def claimed(harness: Harness, job_id: str, step: Step = Step.SUBMIT) -> Lease:
-    lease = harness.ledger.claim(job_id, step, now=harness.runtime.clock(), lease_ms=LEASE_MS)
+def claimed(harness: Harness, job_id: str) -> Lease:
+    now = harness.runtime.clock()
+    lease = harness.ledger.claim(job_id, Step.SUBMIT, now=now, lease_ms=LEASE_MS)
     assert isinstance(lease, Lease)
     return lease
 
@@ -61,8 +62,8 @@ def running(harness: Harness, provider: str = "hiapi", **fields: Any) -> str:
     return job_id
 
 
-def task_of(job_id: str, attempt: int = 1) -> str:
-    return f"task-{job_id}-{attempt}"
+def task_of(job_id: str) -> str:
+    return f"task-{job_id}-1"
 
 
 def ended(

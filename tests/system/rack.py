@@ -107,9 +107,9 @@ def resident(pid: int) -> int:
 
 
 @contextmanager
-def connection(port: int, data: bytes = b"", timeout: float = 10) -> Iterator[socket.socket]:
+def connection(port: int, data: bytes = b"") -> Iterator[socket.socket]:
     """A connection on which `data` was sent."""
-    with socket.create_connection(("127.0.0.1", port), timeout) as one:
+    with socket.create_connection(("127.0.0.1", port), 10) as one:
         one.sendall(data)
         yield one
 

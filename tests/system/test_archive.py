@@ -64,14 +64,14 @@ def root(own: Client) -> Path:
     return Path(own.stack.env["ORCHESTRATOR_DATA_DIR"]) / "archive"
 
 
-def archived(client: Client, job_id: str, within: float = WAIT_SECONDS) -> dict[str, Any]:
+def archived(client: Client, job_id: str) -> dict[str, Any]:
     """The job once its archive is done."""
 
     def look() -> dict[str, Any] | None:
         job = client.job(job_id)
         return job if job["archive"] and job["archive"]["status"] == "done" else None
 
-    found: dict[str, Any] = eventually(look, within)
+    found: dict[str, Any] = eventually(look, WAIT_SECONDS)
     return found
 
 

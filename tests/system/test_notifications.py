@@ -102,16 +102,14 @@ def bereft(stack: Stack) -> Iterator[Bereft]:
         yield Bereft(shop, job_id, killed_at)
 
 
-def told(
-    client: Client, job_id: str, status: str = "done", within: float = WAIT_SECONDS
-) -> dict[str, Any]:
+def told(client: Client, job_id: str, status: str = "done") -> dict[str, Any]:
     """The notification once it is that far."""
 
     def look() -> Any:
         shown = client.job(job_id)["notification"]
         return shown if shown["status"] == status else None
 
-    found: dict[str, Any] = eventually(look, within)
+    found: dict[str, Any] = eventually(look, WAIT_SECONDS)
     return found
 
 

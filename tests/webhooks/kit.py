@@ -67,8 +67,8 @@ class Receiver:
         self.harness.ledger.accepted(job_id, 1, task_id, now=now, due_at=now + 30_000)
         return job_id
 
-    def path(self, job_id: str, provider: str = "hiapi", attempt: int = 1) -> str:
-        url = CallbackAddress(provider, job_id, attempt).url(self.harness.runtime.settings)
+    def path(self, job_id: str, provider: str = "hiapi") -> str:
+        url = CallbackAddress(provider, job_id, 1).url(self.harness.runtime.settings)
         return urlsplit(url).path
 
     def send(self, path: str, body: Any, **options: Any) -> TestResponse:
