@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from orchestrator.cli.output import actor, as_json, console, line, print_json, styled, table
+from orchestrator.cli.output import actor, as_json, console, exact, line, print_json, styled, table
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.ledger.admission import CircuitState
 from orchestrator.operations.admission import (
@@ -86,7 +86,7 @@ def print_states(views: Mapping[str, dict[str, Any]]) -> None:
         shown.add_row(
             name,
             styled(circuit or "unknown", _COLOURS.get(circuit, "red" if circuit else "")),
-            *("" if number is None else f"{number:g}" for number in numbers),
+            *("" if number is None else exact(number) for number in numbers),
             view["until"] or "",
             view["paused_by"] or "",
             _reason(view["reason"]),

@@ -15,9 +15,11 @@ from orchestrator.cli.output import (
     actor,
     as_json,
     console,
+    exact,
     line,
     print_json,
     progress,
+    show_table,
     table,
 )
 from orchestrator.jsonio import rfc3339
@@ -115,7 +117,7 @@ def list_(tenant: str | None, limit: int, json_: bool) -> None:
         number = f"{each.done} of {each.total}"
         who = (each.id, each.kind, each.tenant or "all", each.state, number)
         shown.add_row(*who, rfc3339(each.started_at), each.actor)
-    console().print(shown)
+    show_table(shown, empty="No bulk action was started lately.")
 
 
 @bulk.command()
@@ -241,7 +243,7 @@ def _show_preview(action: BulkAction, *, err: bool = False) -> None:
     if view["money"]:
         shown = table("provider", "unit", "reserved", "paid again", "unconfirmed")
         for row in view["money"]:
-            amounts = (f"{row[name]:g}" for name in ("reserved", "paid_again", "unconfirmed"))
+            amounts = (exact(row[name]) for name in ("reserved", "paid_again", "unconfirmed"))
             shown.add_row(row["provider"], row["unit"], *amounts)
         console().print(shown)
     if view["unpriced_jobs"]:

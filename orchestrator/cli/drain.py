@@ -55,7 +55,12 @@ def drain(pauses: bool, timeout: float | None, json_: bool) -> None:
         if calm == 2 or (timeout is not None and passed >= timeout):
             break
         text = _text(seen, pauses=pauses)
-        if not json_ and text != shown and (monotonic() - shown_at >= LINE_SECONDS or not shown):
+        if (
+            not json_
+            and not calm
+            and text != shown
+            and (monotonic() - shown_at >= LINE_SECONDS or not shown)
+        ):
             line(text, err=True)
             shown, shown_at = text, monotonic()
         pause.wait(LOOK_SECONDS if timeout is None else min(LOOK_SECONDS, timeout - passed))

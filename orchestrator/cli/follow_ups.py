@@ -13,10 +13,10 @@ from orchestrator.cli.number_options import Number, WholeNumber
 from orchestrator.cli.output import (
     actor,
     as_json,
-    console,
     line,
     print_json,
     progress,
+    show_table,
     table,
     tell_unreadable,
 )
@@ -289,5 +289,5 @@ def _list(runtime: Runtime, number: int, jobs: list[Job], *, json_: bool) -> Non
                 rfc3339(notification.tried_at),
                 notification.error,
             )
-    console().print(shown)
-    line(f"{number} in all. Send them again: orchestrator notify --dead")
+    below = f"{number} in all. Send them again: orchestrator notify --dead"
+    show_table(shown, empty="No notification has failed.", below=below)

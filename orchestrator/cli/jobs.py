@@ -9,7 +9,7 @@ from typing import IO, Any
 import click
 
 from orchestrator.cli.batches import enqueue_file
-from orchestrator.cli.output import actor, as_json, console, line, print_json, status
+from orchestrator.cli.output import actor, as_json, console, exact, line, print_json, status
 from orchestrator.cli.piped_text import piped_text
 from orchestrator.enqueue import (
     CELERY_SCOPE,
@@ -363,7 +363,7 @@ def _show(runtime: Runtime, job: Job, *, events: bool = True) -> None:
         out.print(f"  {job.error.code}: {job.error.message}")
     cost = view["cost"]
     if cost and cost["source"] != "unknown":
-        out.print(f"  cost   {cost['amount']:g} {cost['unit']} ({cost['source']})")
+        out.print(f"  cost   {exact(cost['amount'])} {cost['unit']} ({cost['source']})")
     notification = view["notification"]
     if notification:
         reason = f": {notification['error']}" if notification["error"] else ""

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from orchestrator.cli.follow_ups import TimeSpan
-from orchestrator.cli.output import Group, actor, as_json, console, line, print_json, table
+from orchestrator.cli.output import Group, actor, as_json, line, print_json, show_table, table
 from orchestrator.jsonio import rfc3339
 from orchestrator.operations import keys as operations
 from orchestrator.operations.keys import UnknownKey
@@ -72,7 +72,10 @@ def list_(tenant: str | None, json_: bool) -> None:
         scopes = ",".join(view["scopes"])
         times = view["created_at"], view["expires_at"] or "never"
         shown.add_row(key.id, key.tenant, key.name, scopes, *times, view["state"])
-    console().print(shown)
+    whose = f" of {tenant}" if tenant else ""
+    show_table(
+        shown, empty=f"No key{whose} is stored here. Make one: orchestrator keys create --help"
+    )
 
 
 @keys.command()

@@ -15,10 +15,12 @@ from orchestrator.cli.number_options import WholeNumber
 from orchestrator.cli.output import (
     as_json,
     console,
+    exact,
     grid,
     line,
     print_json,
     progress,
+    show_table,
     status,
     styled,
     table,
@@ -114,7 +116,7 @@ def _print_jobs(jobs: Iterable[Job]) -> None:
             rfc3339(job.created_at),
             job.error.code if job.error else "",
         )
-    console().print(shown)
+    show_table(shown, empty="No job matches.")
 
 
 def _found(
@@ -156,8 +158,8 @@ def _list_unconfirmed(limit: int, *, json_: bool) -> None:
             status(view["status"] or ""),
             view["since"],
         )
-    console().print(shown)
-    line(f"{number} in all. {_money(possible_charges(runtime, attempts))}")
+    below = f"{number} in all. {_money(possible_charges(runtime, attempts))}"
+    show_table(shown, empty="No attempt is unconfirmed.", below=below)
 
 
 def _list_at_risk(limit: int, *, json_: bool) -> None:
@@ -180,8 +182,8 @@ def _list_at_risk(limit: int, *, json_: bool) -> None:
                     rfc3339(image.expires_at) or "unknown",
                     image.error or "",
                 )
-    console().print(shown)
-    line(f"{number} jobs in all. Their images have no copy, and their links expire.")
+    below = f"{number} jobs in all. Their images have no copy, and their links expire."
+    show_table(shown, empty="No image is at risk.", below=below)
 
 
 @click.command()
@@ -391,7 +393,7 @@ def _print(reports: list[InvariantReport]) -> None:
 
 
 def _money(risk: dict[str, Any]) -> str:
-    sums = [f"{entry['amount']:g} {entry['unit']}" for entry in risk["amounts"]]
+    sums = [f"{exact(entry['amount'])} {entry['unit']}" for entry in risk["amounts"]]
     if risk["unpriced"]:
         sums.append(f"{risk['unpriced']} without a known price")
     return f"Money at risk: {', '.join(sums) or 'none'}."

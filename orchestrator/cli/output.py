@@ -93,6 +93,20 @@ def line(text: str = "", *, err: bool = False) -> None:
     click.echo(escaped(text), err=err)
 
 
+def show_table(shown: Table, *, empty: str, below: str = "") -> None:
+    """Print a table, and a line below it. Without a row, standard error says what is missing."""
+    console().print(shown)
+    if not shown.row_count:
+        line(empty, err=True)
+    elif below:
+        line(below)
+
+
+def exact(value: float) -> str:
+    """Return an amount or a limit with all of its digits, such as 1234567.25."""
+    return f"{value:.15g}"
+
+
 def lines(text: str, *, end: bool = True) -> None:
     """Print text of several lines. It may hold text from outside only where that has no newline."""
     click.echo(escaped(text, keep="\n"), nl=end)

@@ -7,7 +7,17 @@ from typing import Any
 import click
 
 from orchestrator.cli.admission import known_states, print_states
-from orchestrator.cli.output import as_json, console, grid, line, lines, print_json, styled, table
+from orchestrator.cli.output import (
+    as_json,
+    console,
+    exact,
+    grid,
+    line,
+    lines,
+    print_json,
+    styled,
+    table,
+)
 from orchestrator.jobs.request import UNIFIED_OPTIONS
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.operations.durations import duration_views
@@ -109,7 +119,7 @@ def _print_models(name: str, prices: PriceTable | None) -> None:
     if prices:
         for model_name in provider.models:
             price = price_of(provider, model_name, prices)
-            known = f"{price['amount']:g} {price['unit']}" if price else "unknown"
+            known = f"{exact(price['amount'])} {price['unit']}" if price else "unknown"
             out.print(
                 styled(model_name, "bold"), f"(price of one image with the defaults): {known}"
             )

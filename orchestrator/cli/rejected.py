@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from orchestrator.cli.number_options import WholeNumber
-from orchestrator.cli.output import Group, actor, as_json, console, line, print_json, table
+from orchestrator.cli.output import Group, actor, as_json, line, print_json, show_table, table
 from orchestrator.jsonio import rfc3339
 from orchestrator.operations import rejected as operations
 from orchestrator.operations.rejected import NotReplayable, UnknownMessage, rejected_view
@@ -36,7 +36,7 @@ def list_(limit: int, json_: bool) -> None:
     for each in messages:
         provider = each.context.get("provider", "")
         shown.add_row(each.id, each.kind, rfc3339(each.at), provider, each.reason)
-    console().print(shown)
+    show_table(shown, empty="No message was rejected.")
 
 
 @rejected.command()

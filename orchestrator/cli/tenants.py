@@ -7,7 +7,16 @@ from typing import Any
 import click
 
 from orchestrator.cli.number_options import WholeNumber
-from orchestrator.cli.output import Group, actor, as_json, console, line, print_json, table
+from orchestrator.cli.output import (
+    Group,
+    actor,
+    as_json,
+    exact,
+    line,
+    print_json,
+    show_table,
+    table,
+)
 from orchestrator.cli.piped_text import piped_text
 from orchestrator.jobs.tenant import BUDGET
 from orchestrator.jsonio import rfc3339
@@ -102,16 +111,16 @@ def list_(json_: bool) -> None:
     for view in views:
         jobs, limits = view["jobs"], view["limits"]
         numbers = (jobs["open"], limits["max_open"], limits["requests_per_second"])
-        cells = ["" if number is None else f"{number:g}" for number in numbers]
+        cells = ["" if each is None else exact(each) for each in numbers]
         secrets = str(view["notify_secrets"])
         shown.add_row(view["tenant"], *cells, _budgets(view), secrets)
-    console().print(shown)
+    show_table(shown, empty="There is no tenant yet. It is there with its first key, job or limit.")
 
 
 def _budgets(view: dict[str, Any]) -> str:
     """Return the spent part of each budget today."""
     return ", ".join(
-        f"{provider}: {b['spent']:g} of {b['amount']:g} {b['unit']}"
+        f"{provider}: {exact(b['spent'])} of {exact(b['amount'])} {b['unit']}"
         for provider, b in view["limits"]["daily_budgets"].items()
     )
 
@@ -134,4 +143,4 @@ def audit(limit: int, json_: bool) -> None:
         detail = "  ".join(f"{name}={value}" for name, value in entry.detail.items())
         cells = (view["at"] or "", entry.actor, entry.action, entry.target, detail)
         shown.add_row(*cells)
-    console().print(shown)
+    show_table(shown, empty="Nobody has changed anything yet.")

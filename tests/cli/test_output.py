@@ -158,6 +158,38 @@ def test_numbers_are_aligned_at_the_right_and_texts_at_the_left() -> None:
     assert [row.index(end) for row, end in zip(shown_at(80, grid), "51", strict=True)] == [14, 14]
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["list", "--status", "failed"],
+        ["list", "--unconfirmed"],
+        ["list", "--at-risk"],
+        ["keys", "list"],
+        ["rejected", "list"],
+        ["audit"],
+        ["bulk", "list"],
+        ["notify", "--dead", "--list"],
+    ],
+    ids=" ".join,
+)
+def test_a_list_without_a_row_says_so_beside_its_heading(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    use_runtime(monkeypatch, harness.runtime)
+    shown = run(*arguments)
+
+    assert shown.exit_code == 0
+    assert len(shown.stdout.splitlines()) == 1
+    assert shown.stderr.startswith(("No ", "Nobody "))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(50, "50"), (0.04, "0.04"), (0.1 + 0.2, "0.3"), (1234567.25, "1234567.25")]
+)
+def test_an_amount_has_all_of_its_digits(value: float, text: str) -> None:
+    assert output.exact(value) == text
+
+
 def test_an_id_in_the_middle_of_a_table_is_whole_too() -> None:
     table = output.table("at", "target", "detail")
     table.add_row("2026-11-29T22:01:18.000Z", "job_01m8mn637ynckqwaqd7fzt2c3201", "d " * 80)
