@@ -345,7 +345,7 @@ def names(api: Api) -> set[str]:
 @pytest.mark.parametrize("what", [get, thumbnail])
 @pytest.mark.parametrize("form", ["{}", "W/{}", '"other", {}', "*"])
 def test_who_has_it_already_is_told_so(
-    api: Api, kept: str, what: Callable[..., TestResponse], form: str, tmp_path: Path
+    api: Api, kept: str, what: Callable[..., TestResponse], form: str
 ) -> None:
     tag = what(api, kept).headers["ETag"]
 

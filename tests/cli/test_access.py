@@ -12,16 +12,14 @@ from click.testing import CliRunner, Result
 from orchestrator.cli import main
 from orchestrator.security import standard_webhooks
 from orchestrator.security.api_keys import digest
-from tests.support.fakes import Harness, use_runtime
+from tests.support.fakes import Harness
 from tests.support.providers import EXAMPLE_REQUESTS
 
 
 @pytest.fixture
-def cli(start: Callable[..., Harness], monkeypatch: pytest.MonkeyPatch) -> Harness:
+def cli(start: Callable[..., Harness]) -> Harness:
     """The commands on a harness with prices of one provider."""
-    harness = start(HIAPI_PRICES='{"unit": "credits", "prices": {"Nano-Banana-2": 1.5}}')
-    use_runtime(monkeypatch, harness.runtime)
-    return harness
+    return start(HIAPI_PRICES='{"unit": "credits", "prices": {"Nano-Banana-2": 1.5}}')
 
 
 def run(*arguments: str, **options: Any) -> Result:

@@ -20,11 +20,9 @@ DENIED = JobError(ErrorCode.AUTHENTICATION, "no such key \x1b[2J")
 
 
 @pytest.fixture
-def cli(start: Callable[..., Harness], monkeypatch: pytest.MonkeyPatch) -> Harness:
+def cli(start: Callable[..., Harness]) -> Harness:
     """The commands on a harness with limits of one provider."""
-    harness = start(HIAPI_MAX_IN_FLIGHT="7", HIAPI_REQUESTS_PER_SECOND="0.5")
-    use_runtime(monkeypatch, harness.runtime)
-    return harness
+    return start(HIAPI_MAX_IN_FLIGHT="7", HIAPI_REQUESTS_PER_SECOND="0.5")
 
 
 def circuit(cli: Harness) -> CircuitState:

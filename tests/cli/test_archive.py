@@ -17,17 +17,12 @@ from orchestrator.jsonio import rfc3339
 from orchestrator.operations.stats import stats
 from tests.support import archive_kit, job_states
 from tests.support.archive_kit import Gallery, archived, ended, picture
-from tests.support.fakes import PUBLIC_URL, Answer, Harness, use_runtime
+from tests.support.fakes import PUBLIC_URL, Answer, Harness
 
 
 @pytest.fixture
-def harness(
-    start: Callable[..., Harness], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Harness:
-    """A harness that commands find."""
-    made = archive_kit.harness(start, tmp_path)
-    use_runtime(monkeypatch, made.runtime)
-    return made
+def harness(start: Callable[..., Harness], tmp_path: Path) -> Harness:
+    return archive_kit.harness(start, tmp_path)
 
 
 def cli(*arguments: str) -> str:

@@ -14,19 +14,14 @@ from orchestrator.jobs.model import FollowUpStatus, Image, Outcome, Step
 from orchestrator.steps.archive import archive as step
 from tests.support import archive_kit, job_states
 from tests.support.archive_kit import Gallery, LinkAnswer, ended, picture, state
-from tests.support.fakes import Answer, Harness, use_runtime
+from tests.support.fakes import Answer, Harness
 
 DEAD, DONE, PENDING = FollowUpStatus.DEAD, FollowUpStatus.DONE, FollowUpStatus.PENDING
 
 
 @pytest.fixture
-def harness(
-    start: Callable[..., Harness], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Harness:
-    """A harness that commands find."""
-    made = archive_kit.harness(start, tmp_path)
-    use_runtime(monkeypatch, made.runtime)
-    return made
+def harness(start: Callable[..., Harness], tmp_path: Path) -> Harness:
+    return archive_kit.harness(start, tmp_path)
 
 
 @pytest.fixture

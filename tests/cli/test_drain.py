@@ -18,7 +18,7 @@ from orchestrator.messages import ENQUEUE_QUEUE, Broker
 from orchestrator.operations.batches import create_batch
 from tests.cli.test_access import json_of, run
 from tests.support import job_states
-from tests.support.fakes import Harness, use_runtime
+from tests.support.fakes import Harness
 from tests.support.providers import EXAMPLE_REQUESTS
 
 
@@ -31,7 +31,6 @@ def cli(
 ) -> Iterator[Harness]:
     monkeypatch.setattr(import_module("orchestrator.cli.drain"), "LOOK_SECONDS", 0.01)
     harness = start(ORCHESTRATOR_BROKER_URL=redis_url)
-    use_runtime(monkeypatch, harness.runtime)
     yield harness
     harness.runtime.broker.close()
 

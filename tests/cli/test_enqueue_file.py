@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +23,11 @@ from orchestrator.operations.tenants import set_tenant
 from orchestrator.steps.batch import batch as batch_step
 from tests.ledger.kit import eventually
 from tests.support import fork_server
-from tests.support.fakes import TENANT, Harness, use_runtime
+from tests.support.fakes import TENANT, Harness
 from tests.support.providers import EXAMPLE_REQUESTS
 
 REQUEST = EXAMPLE_REQUESTS["hiapi"]
 COMMAND = str(Path(sys.executable).parent / "orchestrator")
-
-
-@pytest.fixture
-def harness(start: Callable[..., Harness], monkeypatch: pytest.MonkeyPatch) -> Harness:
-    made = start()
-    use_runtime(monkeypatch, made.runtime)
-    return made
 
 
 def run(*words: str) -> Result:
@@ -274,7 +266,7 @@ def test_a_batch_is_shown_and_waited_for(harness: Harness, tmp_path: Path) -> No
     assert "there is no batch" in run("batch", "batch_x").output
 
 
-def test_the_notification_of_a_batch_is_sent_again(harness: Harness, tmp_path: Path) -> None:
+def test_the_notification_of_a_batch_is_sent_again(harness: Harness) -> None:
     batch_id = open_batch(
         harness.runtime,
         scope="test",

@@ -11,10 +11,7 @@ from click.testing import CliRunner, Result
 from orchestrator.cli import main
 from tests.support.fakes import Harness, use_runtime
 
-
-@pytest.fixture(autouse=True)
-def _here(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_runtime(monkeypatch, harness.runtime)
+pytestmark = pytest.mark.usefixtures("harness")
 
 
 def enqueue(*words: str) -> Result:

@@ -11,14 +11,11 @@ from orchestrator.cli import main
 from orchestrator.enqueue import CELERY_SCOPE, create_job
 from tests.support import job_states
 from tests.support.cases import for_each
-from tests.support.fakes import Harness, use_runtime
+from tests.support.fakes import Harness
 
 REQUEST = {"provider": "hiapi", "model": "Nano-Banana-2", "prompt": "A red cube"}
 
-
-@pytest.fixture(autouse=True)
-def _here(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_runtime(monkeypatch, harness.runtime)
+pytestmark = pytest.mark.usefixtures("harness")
 
 
 def get(*words: str) -> Result:

@@ -23,21 +23,13 @@ from tests.support.notify_kit import TOKEN, ended, host, notification
 PENDING, DEAD = FollowUpStatus.PENDING, FollowUpStatus.DEAD
 UNKNOWN = "job_" + "0" * 28
 
+pytestmark = pytest.mark.usefixtures("harness")
+
 
 @pytest.fixture
 def harness(start: Callable[..., Harness]) -> Harness:
     """A process that may notify callers on this machine."""
     return start(**notify_kit.VARIABLES)
-
-
-@pytest.fixture(autouse=True)
-def _here(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process is the harness's."""
-    use(harness, monkeypatch)
-
-
-def use(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_runtime(monkeypatch, harness.runtime)
 
 
 def notify(*words: str) -> Result:
@@ -209,7 +201,7 @@ def test_while_redis_is_away_it_says_so(
     harness: Harness, receiver: FakeProvider, away: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = ended(harness, receiver)
-    use(harness.on(away), monkeypatch)
+    use_runtime(monkeypatch, harness.on(away).runtime)
 
     for words in ([job_id], ["--dead"], ["--dead", "--list"]):
         done = notify(*words)

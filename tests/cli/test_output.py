@@ -16,7 +16,7 @@ from orchestrator.cli import main, output
 from orchestrator.cli.output import PlainConsole
 from orchestrator.jobs.model import ErrorCode, JobError, Outcome, Status, Step
 from orchestrator.jobs.request import JobRequest
-from tests.support.fakes import Harness, use_runtime
+from tests.support.fakes import Harness
 
 #: A text that breaks tables, hides what follows, and adds a line.
 HOSTILE = "x[/y] [bold] :smile: \x1b[2J\x1b]0;t\x07 \x9b1m \u202e evil\njob_forged"
@@ -24,7 +24,7 @@ PACKAGE = Path(output.__file__).parent
 
 
 @pytest.fixture
-def hostile(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> str:
+def hostile(harness: Harness) -> str:
     """A failed job with hostile text in its model, its error and its metadata."""
     request = JobRequest(
         "hiapi", HOSTILE, {"prompt": HOSTILE}, metadata={"a": HOSTILE}, notify_stream=HOSTILE
@@ -37,7 +37,6 @@ def hostile(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> str:
     outcome = Outcome(Status.FAILED, error=error)
     harness.ledger.settle_attempt(job_id, 1, "task-1", outcome, now=now)
     assert harness.job(job_id).status == "failed"
-    use_runtime(monkeypatch, harness.runtime)
     return job_id
 
 
@@ -172,10 +171,8 @@ def test_numbers_are_aligned_at_the_right_and_texts_at_the_left() -> None:
     ],
     ids=" ".join,
 )
-def test_a_list_without_a_row_says_so_beside_its_heading(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
-) -> None:
-    use_runtime(monkeypatch, harness.runtime)
+@pytest.mark.usefixtures("harness")
+def test_a_list_without_a_row_says_so_beside_its_heading(arguments: list[str]) -> None:
     shown = run(*arguments)
 
     assert shown.exit_code == 0

@@ -9,14 +9,11 @@ from click.testing import CliRunner, Result
 
 from orchestrator.cli import main
 from orchestrator.jsonio import dump
-from tests.support.fakes import NOON, Harness, use_runtime
+from tests.support.fakes import NOON, Harness
 
 REQUEST = {"provider": "hiapi", "model": "Nano-Banana-2", "prompt": "A red cube"}
 
-
-@pytest.fixture(autouse=True)
-def here(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_runtime(monkeypatch, harness.runtime)
+pytestmark = pytest.mark.usefixtures("harness")
 
 
 def run(*words: str) -> Result:

@@ -14,15 +14,12 @@ from orchestrator.ledger import keys
 from orchestrator.security.standard_webhooks import new_secret
 from orchestrator.steps.archive import archive
 from tests.support import job_states
-from tests.support.fakes import Harness, use_runtime
+from tests.support.fakes import Harness
 
 #: What every message about such a job names.
 COMMAND = "`orchestrator verify`"
 
-
-@pytest.fixture(autouse=True)
-def _here(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_runtime(monkeypatch, harness.runtime)
+pytestmark = pytest.mark.usefixtures("harness")
 
 
 def run(*words: str) -> Result:
@@ -84,11 +81,8 @@ def test_lists_of_what_needs_somebody_name_it(harness: Harness) -> None:
     assert run("stats").exit_code == 0
 
 
-def test_the_list_of_failed_notifications_names_it(
-    start: Callable[..., Harness], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_list_of_failed_notifications_names_it(start: Callable[..., Harness]) -> None:
     harness = start(ORCHESTRATOR_NOTIFY_SECRET=new_secret())
-    use_runtime(monkeypatch, harness.runtime)
     job_id = job_states.ended(harness, notify_url="https://caller.example/hook")
     harness.redis.hset(keys.job(job_id), "notify", FollowUpStatus.DEAD)
     harness.redis.zadd(keys.dead(0), {job_id: harness.clock()})

@@ -155,7 +155,7 @@ def test_hosts_are_independent(ledger: Ledger) -> None:
     assert list(ledger.circuit_breaker.failing()) == [HOST]
 
 
-def test_forgetting_no_host_sends_no_command(redis: Redis) -> None:
+def test_forgetting_no_host_sends_no_command() -> None:
     def connect() -> Redis:
         raise AssertionError("a command was sent")
 

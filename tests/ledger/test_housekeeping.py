@@ -97,7 +97,7 @@ def test_a_rejected_body_is_cut_and_always_readable(ledger: Ledger, body: bytes,
 
 
 def test_only_the_newest_rejected_messages_are_kept(
-    ledger: Ledger, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_MESSAGES", 50)
 

@@ -130,9 +130,7 @@ def test_text_that_is_no_job_id_sends_no_command(text: str) -> None:
     assert again(Ledger(connect), text) is Result.MISSING
 
 
-def test_a_notification_with_an_expired_lease_is_scheduled_again(
-    ledger: Ledger, redis: Redis
-) -> None:
+def test_a_notification_with_an_expired_lease_is_scheduled_again(ledger: Ledger) -> None:
     job_id = kit.settled(ledger, FAILURE)
     dead = ledger.follow_ups.claim(job_id, Step.NOTIFY, now=NEXT_DUE, lease_ms=kit.LEASE)
     assert dead

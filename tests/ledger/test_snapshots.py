@@ -159,7 +159,7 @@ def test_an_infinite_score_is_no_due_time(ledger: Ledger, redis: Redis) -> None:
     assert shot.due_at is None
 
 
-def test_an_unavailable_redis_is_no_fault_of_a_job(ledger: Ledger, redis: Redis) -> None:
+def test_an_unavailable_redis_is_no_fault_of_a_job(ledger: Ledger) -> None:
     kit.running(ledger)
     refusal = ResponseError("LOADING Redis is loading the dataset in memory")
 

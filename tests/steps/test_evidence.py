@@ -226,9 +226,7 @@ def test_images_inside_an_answer_wait_for_our_storage(harness: Harness) -> None:
     assert harness.seconds_until_due(job_id) == 0
 
 
-def test_while_our_storage_is_away_the_job_is_polled_again(
-    harness: Harness, tmp_path: object
-) -> None:
+def test_while_our_storage_is_away_the_job_is_polled_again(harness: Harness) -> None:
     data = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
     away = harness.storage_away().runtime
     job_id = running(harness, task(status="success", output=[{"url": data}]))
