@@ -9,7 +9,6 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import NotFound
 
 from orchestrator.dashboard import views
-from orchestrator.dashboard.forms import mistakes
 from orchestrator.jobs.model import Job
 from orchestrator.jobs.tenant import DEFAULT_TENANT
 from orchestrator.jobs.validation import InvalidRequest
@@ -61,7 +60,7 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
             url = form.get("url", "").strip()
             sent = send_test_event(runtime, url, tenant, actor=caller.name)
         except InvalidRequest as error:
-            return _page(runtime, 422, given=form, errors=mistakes(error))
+            return _page(runtime, 422, given=form, errors=views.mistakes(error))
         finally:
             places.release()
         return _page(runtime, given=form, sent=sent)

@@ -8,7 +8,6 @@ from flask import Blueprint, Response, request, url_for
 
 from orchestrator.clock import DAY_MS
 from orchestrator.dashboard import views
-from orchestrator.dashboard.forms import mistakes
 from orchestrator.jobs.validation import InvalidRequest, OneOfNames, Violation, whole_number
 from orchestrator.operations.keys import (
     MAX_NAME_CHARACTERS,
@@ -84,7 +83,7 @@ def _create(runtime: Runtime) -> Response:
             expires_in_ms=_lifetime(form.get("days", "").strip()),
         )
     except InvalidRequest as error:
-        return _page(runtime, 422, given=form, errors=mistakes(error))
+        return _page(runtime, 422, given=form, errors=views.mistakes(error))
     return _page(runtime, new_key=key, new=record)
 
 

@@ -8,7 +8,6 @@ from flask import Blueprint, Response, redirect, request, url_for
 from werkzeug.wrappers import Response as Answer
 
 from orchestrator.dashboard import views
-from orchestrator.dashboard.forms import mistakes
 from orchestrator.dashboard.job_links import LIFETIMES, chosen_lifetime
 from orchestrator.jobs.tenant import BUDGET, tenant_name
 from orchestrator.jobs.validation import InvalidRequest
@@ -101,7 +100,7 @@ def _changes(runtime: Runtime, name: str, form: Any) -> tuple[dict[str, str], st
 def _errors(error: InvalidRequest) -> dict[str, str]:
     """Return the sentences by field. The error of a budget names its provider in the value."""
     found = {}
-    for field, text in mistakes(error).items():
+    for field, text in views.mistakes(error).items():
         value = next(str(v.value) for v in error.violations if v.field == field)
         is_budget = field == "daily_budget"
         found[BUDGET + value.partition("=")[0] if is_budget else field] = text

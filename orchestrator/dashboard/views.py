@@ -14,6 +14,7 @@ from orchestrator.dashboard import sessions
 from orchestrator.dashboard.sessions import Session
 from orchestrator.dashboard.shared_parts import Part, SharedParts
 from orchestrator.jobs.tenant import tenant_name
+from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.ledger.sessions import Version
 from orchestrator.operations.callers import Caller
 from orchestrator.runtime import Runtime
@@ -137,6 +138,11 @@ def render(name: str, status: int = 200, **context: Any) -> Response:
     if status == 200 and g.get("state"):
         _parts().put(g.state, part)
     return _answer(html, part.content, status)
+
+
+def mistakes(error: InvalidRequest) -> dict[str, str]:
+    """Return the sentence of each wrong field of a form, by its name."""
+    return {violation.field: str(violation) for violation in error.violations}
 
 
 def _answer(html: str, content: str, status: int = 200) -> Response:
