@@ -44,16 +44,16 @@ from orchestrator.metrics.labels import StepFailure
 from orchestrator.runtime import default_runtime
 from orchestrator.servers.rabbitmq import nudge_queue
 from orchestrator.steps.acceptance import record_spooled
-from orchestrator.steps.archive import archive as archive_job
-from orchestrator.steps.batch import batch as batch_step
+from orchestrator.steps.archive import archive
+from orchestrator.steps.batch import batch
 from orchestrator.steps.bulk import act_on_parts
-from orchestrator.steps.confirm import confirm as confirm_job
-from orchestrator.steps.notify import notify as notify_job
-from orchestrator.steps.poll import poll as poll_job
+from orchestrator.steps.confirm import confirm
+from orchestrator.steps.notify import notify
+from orchestrator.steps.poll import poll
 from orchestrator.steps.prune import prune as prune_now
 from orchestrator.steps.reconcile import reconcile as sweep
 from orchestrator.steps.reconcile import take_due
-from orchestrator.steps.submit import submit as submit_job
+from orchestrator.steps.submit import submit
 from orchestrator.storage.storage import StorageError
 from workers.beat_scheduler import WatchedScheduler
 from workers.celery_app import broker_url, celery_app, process_runtime
@@ -64,12 +64,12 @@ from workers.sweep_watch import SweepWatch
 from workers.sweeper import Sweeper, SweepTimer
 
 STEPS = {
-    Step.SUBMIT: submit_job,
-    Step.POLL: poll_job,
-    Step.ARCHIVE: archive_job,
-    Step.NOTIFY: notify_job,
-    Step.CONFIRM: confirm_job,
-    Step.BATCH: batch_step,
+    Step.SUBMIT: submit,
+    Step.POLL: poll,
+    Step.ARCHIVE: archive,
+    Step.NOTIFY: notify,
+    Step.CONFIRM: confirm,
+    Step.BATCH: batch,
 }
 
 
@@ -172,52 +172,23 @@ def note_message() -> None:
         watch.heard()
 
 
-def _offer(step: Step, jobs: JobsByProvider) -> None:
-    """Give the jobs of a nudge to their lanes. Those without a place are left to the agenda."""
-    note_message()
-    sent = app.current_task.request.get(SENT_MS) if app.current_task else None
-    if isinstance(sent, int):
-        default_runtime().tell_time(sent)
-    if isinstance(
-        jobs, Mapping
-    ):  # an earlier version named no providers: the sweep brings its jobs
-        lanes.offer(step, jobs)
+def _add_task(step: Step) -> None:
+    """Add the Celery task of a step."""
+
+    @app.task(name=TASKS[step])
+    def offer(jobs: JobsByProvider) -> None:
+        """Give the jobs of a nudge to their lanes. Those without a place are left to the agenda."""
+        note_message()
+        sent = app.current_task.request.get(SENT_MS) if app.current_task else None
+        if isinstance(sent, int):
+            default_runtime().tell_time(sent)
+        # An earlier version named no providers. The sweep brings its jobs.
+        if isinstance(jobs, Mapping):
+            lanes.offer(step, jobs)
 
 
-@app.task(name=TASKS[Step.SUBMIT])
-def submit(jobs: JobsByProvider) -> None:
-    """Submit these jobs, in parallel."""
-    _offer(Step.SUBMIT, jobs)
-
-
-@app.task(name=TASKS[Step.POLL])
-def poll(jobs: JobsByProvider) -> None:
-    """Poll these jobs, in parallel."""
-    _offer(Step.POLL, jobs)
-
-
-@app.task(name=TASKS[Step.ARCHIVE])
-def archive(jobs: JobsByProvider) -> None:
-    """Archive the images of these jobs, in parallel."""
-    _offer(Step.ARCHIVE, jobs)
-
-
-@app.task(name=TASKS[Step.NOTIFY])
-def notify(jobs: JobsByProvider) -> None:
-    """Notify the callers of these jobs, in parallel."""
-    _offer(Step.NOTIFY, jobs)
-
-
-@app.task(name=TASKS[Step.CONFIRM])
-def confirm(jobs: JobsByProvider) -> None:
-    """Query the tasks of these jobs whose callbacks came too late for a poll, in parallel."""
-    _offer(Step.CONFIRM, jobs)
-
-
-@app.task(name=TASKS[Step.BATCH])
-def batch(batches: JobsByProvider) -> None:
-    """Complete these batches whose jobs may all have ended, in parallel."""
-    _offer(Step.BATCH, batches)
+for _step in STEPS:
+    _add_task(_step)
 
 
 @app.task(name=ECHO)

@@ -110,7 +110,7 @@ def _storage(error: StorageError) -> Response:
 def of_http(error: HTTPException) -> Response:
     """Return the problem document of an HTTP error."""
     status = error.code or 500
-    headers = [(k, v) for k, v in error.get_headers() if k.lower() not in ("content-type",)]
+    headers = [(k, v) for k, v in error.get_headers() if k.lower() != "content-type"]
     kind = error.name.lower().replace(" ", "-")
     return problem(status, kind, error.name, _detail(error), headers=headers)
 
