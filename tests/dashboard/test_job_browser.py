@@ -100,7 +100,7 @@ def test_another_tenant_sees_nothing(
     assert KINDS["succeeded"].tenant != STUDIO
 
 
-def test_times_name_their_zone(page: Page, site: Site) -> None:
+def test_times_name_their_zone(page: Page, open_page: Callable[..., Page], site: Site) -> None:
     page.goto(f"/jobs/{site.jobs['succeeded']}")
     zones = page.locator("[data-zone]")
 
@@ -112,6 +112,9 @@ def test_times_name_their_zone(page: Page, site: Site) -> None:
         page.set_viewport_size({"width": width, "height": 800})
         expect(zones.filter(visible=True)).to_have_count(1)
     expect(page.locator("time").first).to_have_attribute("title", re.compile(" UTC$"))
+    in_utc = open_page(SHOP, timezone_id="UTC")
+    in_utc.goto("/jobs")
+    expect(in_utc.locator("[data-zone]").last).to_have_text("Times are in UTC.")
 
 
 def test_long_names_and_stacked_marks_of_metadata_stay_in_their_place(
@@ -119,11 +122,12 @@ def test_long_names_and_stacked_marks_of_metadata_stay_in_their_place(
 ) -> None:
     marks = "Z" + "\u0335\u0301\u0489" * 60
     metadata = {"x" * 300: "y" * 300, marks: marks}
-    job_id = site.enqueue(Kind(PAUSED, "nano-banana-2", "Odd", fields={"metadata": metadata}))
+    job_id = site.enqueue(Kind(PAUSED, "nano-banana-2", "w" * 5000, fields={"metadata": metadata}))
     page.goto(f"/jobs/{job_id}")
 
     for width in (1440, 390):
         page.set_viewport_size({"width": width, "height": 800})
         fits(page)
+        accessible(page)
     value = page.locator("dd", has_text=marks[:20]).last
     expect(value).to_have_css("overflow", "clip")

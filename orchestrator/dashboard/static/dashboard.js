@@ -67,7 +67,7 @@ const { timeZone } = clock.resolvedOptions();
 const names = new Intl.DateTimeFormat("en", { timeZone, timeZoneName: "longOffset" }).formatToParts();
 const offset = names.find((part) => part.type === "timeZoneName").value.replace("GMT", "UTC");
 for (const place of document.querySelectorAll("[data-zone]"))
-  place.textContent = `Times are those of ${timeZone}${timeZone === offset ? "" : ` (${offset})`}.`;
+  if (timeZone !== "UTC") place.textContent = `Times are those of ${timeZone} (${offset}).`;
 
 // The menu is always open on a wide screen ---------------------------------------------------------
 
