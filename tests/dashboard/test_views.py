@@ -7,11 +7,11 @@ from contextlib import ExitStack
 from functools import cache
 
 import pytest
-from playwright.sync_api import Browser, Page, StorageState, ViewportSize
+from playwright.sync_api import Browser, Page, StorageState, ViewportSize, expect
 
 from tests.dashboard import kit
 from tests.dashboard.kit import accessible, fits, words_are_whole
-from tests.dashboard.site import ADMIN, Site
+from tests.dashboard.site import ADMIN, Kind, Site
 from tests.dashboard.views import SCHEMES, SIZES, VIEWS, View
 
 #: More widths of windows: a large screen, laptops, both sides of a change of the layout, a phone.
@@ -58,3 +58,16 @@ def test_a_page_is_accessible_and_fits(
         words_are_whole(page, LONGEST_NAME)
     page.evaluate(kit.SETTLE)
     faults.check()
+
+
+def test_the_page_of_the_sandbox_fits(
+    site: Site, pages: Callable[[bool], tuple[Page, kit.Faults]]
+) -> None:
+    site.enqueue(Kind("hiapi", "nano-banana-2", "w" * 200))
+    page, faults = pages(False)
+    faults.found.clear()
+    page.goto(f"{site.stack.sandbox_url}/")
+    expect(page.get_by_role("heading", name="Tasks")).to_be_visible()
+    for width in WIDTHS_PX:
+        page.set_viewport_size(ViewportSize(width=width, height=900))
+        fits(page)
