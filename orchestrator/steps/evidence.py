@@ -123,4 +123,5 @@ def _deadline_error(reading: Reading) -> JobError:
     code = ErrorCode.DEADLINE_EXCEEDED
     if isinstance(reading, QueryFailed) and reading.error.code is ErrorCode.UNKNOWN:
         code = ErrorCode.UNKNOWN
-    return JobError(code, f"no outcome by the deadline; {summary(reading)}")
+    answer = summary(reading)
+    return JobError(code, f"no outcome by the deadline; the last answer of its provider: {answer}")

@@ -262,7 +262,8 @@ def test_at_the_deadline_a_job_fails_with_the_last_state(
     assert (job.status, job.settled_by) == (Status.FAILED, SettledBy.DEADLINE)
     assert job.error is not None
     assert job.error.code is ErrorCode.DEADLINE_EXCEEDED
-    assert job.error.message == f"no outcome by the deadline; {news}"
+    message = f"no outcome by the deadline; the last answer of its provider: {news}"
+    assert job.error.message == message
 
 
 def test_a_job_after_its_deadline_gets_one_last_poll(harness: Harness) -> None:
