@@ -40,6 +40,7 @@ from tests.ledger import kit
 from tests.support import archive_kit, debian, job_states, notify_kit, prometheus
 from tests.support.fakes import Answer, Harness, unavailable_ledger
 from tests.support.prometheus import Prometheus
+from tests.support.providers import HINTING
 from webhooks.app import create_app
 from workers.executor import StepExecutor
 
@@ -157,6 +158,7 @@ def test_each_alert_fires_for_its_fault_only(
 
         break_everything(installation)
         wait_for(observer, alerts().keys() - AWAY - DOWN)
+        assert providers_of(observer, "OrchestratorCallbacksLost") == {"hiapi"}
         check_dashboards(observer)
 
         server.app = without_servers(installation)
@@ -194,6 +196,12 @@ def firing(observer: Prometheus) -> set[str]:
     rules = observer.rules()
     assert {rule["health"] for rule in rules} <= {"ok", "unknown"}, rules
     return {rule["name"] for rule in rules if rule["alerts"]}
+
+
+def providers_of(observer: Prometheus, name: str) -> set[str]:
+    """Return the providers for which an alert fires."""
+    alerts_of = [rule["alerts"] for rule in observer.rules() if rule["name"] == name]
+    return {alert["labels"]["provider"] for found in alerts_of for alert in found}
 
 
 def work(installation: Installation) -> None:
@@ -256,6 +264,10 @@ def break_callbacks(installation: Installation) -> None:
     harness, now = installation.harness, installation.harness.clock.now
     for _ in range(POLLED_JOBS):
         lease = job_states.submitting(harness)
+        harness.ledger.settle(lease, job_states.SUCCESS, SettledBy.POLL, now=now)
+    for _ in range(POLLED_JOBS):  # a callback that is a hint comes first
+        lease = job_states.submitting(harness, HINTING[0])
+        harness.runtime.timings.add(metrics.CALLBACKS, HINTING[0], "200")
         harness.ledger.settle(lease, job_states.SUCCESS, SettledBy.POLL, now=now)
     waiting = job_states.running(harness)
     assert installation.deliver(waiting, b"{}", token="f" * 43) == 404
