@@ -266,19 +266,21 @@ def _store_references(
     references: Sequence[Reference],
     idempotency: Idempotency | None,
 ) -> None:
-    """Store reference images, unless the tenant has reached a limit: it could fill the storage.
+    """Store reference images, unless the call is refused: a tenant could fill the storage.
 
-    They stay if the limit is reached meanwhile. Another job may have got them.
+    They stay if a limit is reached meanwhile. Another job may have got them.
 
     Raises:
         TenantLimitReached: nothing is stored.
     """
     if not references:
         return
-    if not (idempotency and runtime.ledger.idempotency_keys.find(idempotency)):
-        for limit, wait_ms in reached_limits(runtime, job):
-            reached = Created(Result.LIMITED, "", limit, wait_ms)
-            raise _limit_reached(job.limits, job.request.provider, reached)
+    known = idempotency and runtime.ledger.idempotency_keys.find(idempotency)
+    if known and known[1] != codec.fingerprint(job.request.stored()):
+        return  # the call is refused, or its job has the same images behind other links
+    for limit, wait_ms in () if known else reached_limits(runtime, job):
+        reached = Created(Result.LIMITED, "", limit, wait_ms)
+        raise _limit_reached(job.limits, job.request.provider, reached)
     for each in references:
         each.store(runtime)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 
@@ -183,3 +184,5 @@ def test_a_key_finds_its_job_after_a_change_of_our_address_and_secret(
     assert again.json is not None
     assert again.json["id"] == first.json["id"]
     assert "idempotency-mismatch" in other.text
+    stored = [file.name for file in (tmp_path / "archive" / "references").rglob("*.png")]
+    assert stored == [f"{sha256(PNG).hexdigest()}.png"], "a refused call stores no image"
