@@ -109,6 +109,11 @@ def in_thread(action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     return wait_for(loop.run_in_executor(None, act))
 
 
+def prepare(loop: asyncio.AbstractEventLoop) -> None:
+    """Give a loop that will run steps the threads for `in_thread`. They start when needed."""
+    loop.set_default_executor(ThreadPoolExecutor(MAX_THREADS, "step-thread"))
+
+
 def begin(loop: asyncio.AbstractEventLoop, action: Callable[[], None]) -> None:
     """Begin a step in this thread, which runs the loop. Return when it waits or has ended."""
     step = _Step(action)
@@ -185,7 +190,7 @@ class StepLoop:
 
     def _started(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.new_event_loop()
-        loop.set_default_executor(ThreadPoolExecutor(MAX_THREADS, "step-thread"))
+        prepare(loop)
         threading.Thread(target=self._run, args=(loop,), name=self._name, daemon=True).start()
         return loop
 

@@ -75,6 +75,7 @@ class Front:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the threads."""
         self._loop = loop
+        step_loop.prepare(loop)
         self._threads = Threads(loop, THREADS)
         self._bodies = RequestBodies(loop, self._max_body_bytes, self._ask_early)
         self._held = HeldAnswers(loop, self._threads, self._max_held, self._subscribe)

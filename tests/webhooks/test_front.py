@@ -15,6 +15,7 @@ from werkzeug.utils import send_file
 from orchestrator.api.holds import ENVIRON_KEY, STATE_KEY, EventStream, Hold
 from orchestrator.jsonio import parse
 from orchestrator.ledger import LedgerUnavailable
+from orchestrator.step_loop import in_thread
 from webhooks import front as front_module
 from webhooks import held_answers, request_bodies
 from webhooks import threads as threads_module
@@ -178,6 +179,29 @@ def test_short_requests_with_small_bodies_hold_no_thread() -> None:
         "request",
         "request",
     ]  # a large one is asked early
+
+
+def test_short_requests_that_hang_hold_up_no_others() -> None:
+    go_on = threading.Event()
+
+    def app(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+        in_thread(go_on.wait, 60 if "HTTP_HANGS" in environ else 0)
+        start("200 OK", [])
+        return [b"done"]
+
+    async def play() -> None:
+        scene, last = Scene(app, short_path="/x"), Exchanged()
+        answers = [Exchanged() for _ in range(50)]
+        hanging = [scene.begin(each, headers={"hangs": "1"}) for each in answers]
+        try:
+            await asyncio.wait_for(scene.begin(last), 30)
+            assert last.body == b"done"
+            assert not any(task.done() for task in hanging)
+        finally:
+            go_on.set()
+        await asyncio.gather(*hanging)
+
+    run(play)
 
 
 # Bodies ----------------------------------------------------------------------------------------
