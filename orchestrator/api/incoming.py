@@ -44,15 +44,15 @@ def form(runtime: Runtime) -> tuple[dict[str, Any], ImageFile]:
         InvalidRequest: the form has other parts.
     """
     room = request.max_content_length or 0
-    parts = read_form(room + runtime.settings.max_upload_bytes, len(FORM_PARTS) + 1)
-    for part in parts:
+    form_parts = read_form(room + runtime.settings.max_upload_bytes, len(FORM_PARTS) + 1)
+    for part in form_parts:
         if part.name not in FORM_PARTS:
             raise InvalidRequest(Violation(part.name, "", KnownFields(FORM_PARTS)))
-    images = [part for part in parts if part.name == "image_file" and part.is_file]
+    images = [part for part in form_parts if part.name == "image_file" and part.is_file]
     if len(images) != 1:
         allowed = "one file, as the form part image_file"
         raise InvalidRequest(Violation("image_file", f"{len(images)} files", allowed))
-    jobs = [part.content for part in parts if part.name == "job"]
+    jobs = [part.content for part in form_parts if part.name == "job"]
     if len(jobs) != 1:
         allowed = "one request as JSON, as the form part job"
         raise InvalidRequest(Violation("job", f"{len(jobs)} parts", allowed))

@@ -71,8 +71,8 @@ def archived(client: Client, job_id: str) -> dict[str, Any]:
         job = client.job(job_id)
         return job if job["archive"] and job["archive"]["status"] == "done" else None
 
-    found: dict[str, Any] = eventually(look, WAIT_SECONDS)
-    return found
+    archived_job: dict[str, Any] = eventually(look, WAIT_SECONDS)
+    return archived_job
 
 
 def given_out(client: Client, path: str, **options: Any) -> requests.Response:

@@ -109,8 +109,8 @@ def told(client: Client, job_id: str, status: str = "done") -> dict[str, Any]:
         shown = client.job(job_id)["notification"]
         return shown if shown["status"] == status else None
 
-    found: dict[str, Any] = eventually(look, WAIT_SECONDS)
-    return found
+    notification: dict[str, Any] = eventually(look, WAIT_SECONDS)
+    return notification
 
 
 # By URL --------------------------------------------------------------------------------------
