@@ -14,6 +14,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from orchestrator import log
 from orchestrator.background import TOO_MANY_THREADS, start_thread
 
 T = TypeVar("T")
@@ -65,28 +66,32 @@ class Threads:
             raise RuntimeError(TOO_MANY_THREADS)
         self._running += 1
         self._calls.put((future, call, arguments))
-        if self._running > self._started and not self._checking:
-            self._check_later()
+        self._check_later()
         return await future
 
     def _start(self) -> None:
         self._started += start_thread(self._work, "request") is not None
 
     def _check_later(self) -> None:
-        self._checking = True
-        self._loop.call_later(LONG_SECONDS, self._check)
+        """Check the number in a second, if calls wait or there are additional threads."""
+        needed = self._running > self._started or self._started > self._number
+        if needed and not self._checking:
+            self._checking = True
+            self._loop.call_later(LONG_SECONDS, self._check)
 
     def _check(self) -> None:
         """Start threads for calls that wait for long ones. End threads that are needed no more."""
-        allowed = self._number + self._long()
+        long = self._long()
+        if long:
+            log.get().warning("requests_take_long", requests=long, waiting=self.waiting())
+        allowed = self._number + long
         for _ in range(min(self._running, allowed) - self._started):
             self._start()
         while self._started > allowed:
             self._started -= 1
             self._calls.put(None)
         self._checking = False
-        if self._running > self._started or self._started > self._number:
-            self._check_later()
+        self._check_later()
 
     def _long(self) -> int:
         """Return the number of calls that take long, at most MAX_LONG_CALLS."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from werkzeug.utils import send_file
 
 from orchestrator.api.holds import ENVIRON_KEY, STATE_KEY, EventStream, Hold
@@ -367,6 +368,28 @@ def test_calls_that_hang_hold_up_no_others(monkeypatch: pytest.MonkeyPatch) -> N
         go_on.set()
         assert all(await asyncio.gather(*hanging))
         while threads._started > 2 or threads.waiting():  # the others end when nobody hangs
+            await asyncio.sleep(0.001)
+
+    run(play)
+
+
+def test_a_thread_beside_a_call_that_hangs_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads_module, "LONG_SECONDS", 0.0)
+    go_on = threading.Event()
+
+    async def play() -> None:
+        threads = Threads(asyncio.get_running_loop(), 1)
+        hanging = asyncio.create_task(threads.run(go_on.wait, 60))
+        while not threads._began:
+            await asyncio.sleep(0.001)
+        with capture_logs() as lines:
+            assert await threads.run(lambda: "answered") == "answered"
+            while not lines:
+                await asyncio.sleep(0.001)
+        assert lines[0]["event"] == "requests_take_long"
+        go_on.set()
+        assert await hanging
+        while threads._started > 1:
             await asyncio.sleep(0.001)
 
     run(play)
