@@ -1,4 +1,4 @@
-"""Starts a hand-written WSGI application with the server and the options of the product."""
+"""Starts a hand-written WSGI application in granian, with the numbers of the product."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from orchestrator.cli.ports import free_port
 from orchestrator.cli.processes import DEFAULTS
 from orchestrator.cli.stack import Stack
-from webhooks.__main__ import HEADER_TIMEOUT_MS, MAX_CONNECTIONS
+from webhooks.__main__ import MAX_CONNECTIONS
 
 #: Threads of each web process.
 THREADS = 8
@@ -20,7 +20,6 @@ def start(stack: Stack, application: str) -> int:
         "--interface": "wsgi",
         "--blocking-threads": THREADS,
         "--http": "1",
-        "--http1-header-read-timeout": HEADER_TIMEOUT_MS,
         "--host": "127.0.0.1",
         "--port": port,
         "--workers": stack.env.get("WEB_CONCURRENCY") or DEFAULTS["WEB_CONCURRENCY"],

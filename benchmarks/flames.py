@@ -41,7 +41,7 @@ PARTS = {
     "checks of requests": r"orchestrator/(jobs|job_check|enqueue)|/marshmallow/",
     "images and storage": r"orchestrator/(storage|operations/image)",
     "Flask": r"/(flask|werkzeug|flask_smorest)/",
-    "HTTP server": r"webhooks/|/granian/",
+    "HTTP server": r"webhooks/|/uvicorn/",
     "steps": r"orchestrator/steps/|workers/",
     "callbacks": r"orchestrator/callbacks/|orchestrator/security/",
     "API": r"orchestrator/api/",

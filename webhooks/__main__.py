@@ -5,21 +5,25 @@ python -m webhooks --host 127.0.0.1 --port 8080 --workers 2
 
 from __future__ import annotations
 
+import logging
 import sys
 from argparse import ArgumentParser
-from pkgutil import resolve_name
 
-from granian.constants import HTTPModes, Interfaces, Loops
-from granian.errors import FatalError
-from granian.http import HTTP1Settings
-from granian.server import Server
+from uvicorn import Config
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
 
-#: Connections that one process serves at once, and those that wait for it.
+from orchestrator import log
+from webhooks.connection import Connection
+
+#: Connections that one process serves at once. With more, requests are answered 503.
 MAX_CONNECTIONS = 4096
-#: A connection is closed when the headers of a request take longer. Milliseconds.
-HEADER_TIMEOUT_MS = 10_000
-#: A worker is killed when it has not stopped after this time. A request may wait a minute. Seconds.
+#: A connection without a request is closed after this time. Seconds.
+IDLE_SECONDS = 75
+#: A stop waits so long for the current requests. A request may wait a minute. Seconds.
 STOP_TIMEOUT_SECONDS = 65
+#: A worker that does not run for so long is killed, and started again. Seconds.
+HANGING_SECONDS = 60
 
 
 def main() -> None:
@@ -28,27 +32,33 @@ def main() -> None:
     parser.add_argument("--host", required=True, help="an IP address")
     parser.add_argument("--port", required=True, type=int)
     parser.add_argument("--workers", required=True, type=int)
-    parser.add_argument("--header-timeout-ms", default=HEADER_TIMEOUT_MS, type=int)
     options = parser.parse_args()
-    server = Server(
+    log.configure()
+    config = Config(
         "webhooks.server:app",
-        address=options.host,
+        host=options.host,
         port=options.port,
         workers=options.workers,
-        interface=Interfaces.RSGI,
-        loop=Loops.uvloop,
-        http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(header_read_timeout=options.header_timeout_ms),
-        websockets=False,
+        interface="asgi3",
+        loop="uvloop",
+        http=Connection,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
         backlog=MAX_CONNECTIONS,
-        backpressure=MAX_CONNECTIONS,
-        workers_kill_timeout=STOP_TIMEOUT_SECONDS,
-        respawn_failed_workers=True,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=STOP_TIMEOUT_SECONDS,
+        timeout_worker_healthcheck=HANGING_SECONDS,
     )
-    try:
-        # Granian's own loader puts the working directory first in the module path.
-        server.serve(target_loader=resolve_name)
-    except FatalError:
+    logging.getLogger("uvicorn.error").setLevel(logging.INFO)  # of this process alone
+    server = Multiprocess(config, [config.bind_socket()])
+    server.run()
+    if any(process.exitcode == STARTUP_FAILURE for process in server.processes):
         sys.exit(1)
 
 

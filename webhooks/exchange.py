@@ -1,15 +1,17 @@
-"""One request and its answer, between the server (RSGI) and the application (WSGI)."""
+"""One request and its answer, between the server (ASGI) and the application (WSGI)."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
-from io import BytesIO
-from typing import IO, Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, NamedTuple
+
+from werkzeug.datastructures import EnvironHeaders
 
 from orchestrator.api import holds, request_ids
 from orchestrator.api.holds import EventStream
@@ -17,38 +19,24 @@ from orchestrator.api.holds import EventStream
 #: An answer of up to this size is kept in memory. A longer one is written to a file. Bytes.
 MAX_ANSWER_BYTES = 1024 * 1024
 #: The size of the parts in which a file is read. Bytes.
-_PART_BYTES = 64 * 1024
+PART_BYTES = 256 * 1024
+#: After an answer that closes the connection, so much of the body is still taken, for so long. A
+#: client that still sends would lose the answer otherwise. Bytes, and seconds.
+LINGER_BYTES, LINGER_SECONDS = 16 * 1024 * 1024, 2.0
 
 Headers = list[tuple[str, str]]
+#: What an ASGI server gives with a request: its description, and how to receive and send messages.
+Scope = Any
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
 
 
-class StreamTransport(Protocol):
-    """What we use of granian's transport of an answer in parts."""
+class Answer(NamedTuple):
+    """An answer of the application: its status, its headers as bytes, and its content."""
 
-    async def send_bytes(self, data: bytes) -> None:
-        """Send a part. Raises RuntimeError when the client is gone."""
-
-
-class ServerProtocol(Protocol):
-    """What we use of granian's `RSGIHTTPProtocol`. Answers may be given in any thread."""
-
-    def response_bytes(self, status: int, headers: Headers, body: bytes) -> None:
-        """Answer with bytes. A second answer is ignored."""
-
-    def response_file(self, status: int, headers: Headers, file: str) -> None:
-        """Answer with a file, which the server opens a moment later."""
-
-    def response_stream(self, status: int, headers: Headers) -> StreamTransport:
-        """Begin an answer in parts."""
-
-    async def __call__(self) -> bytes:
-        """Return the whole body."""
-
-    def __aiter__(self) -> Any:
-        """Yield the body in parts. The last part is empty, and so is one that cannot be read."""
-
-    async def client_disconnect(self) -> None:
-        """Return when the client has closed the connection."""
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    content: bytes | BinaryIO
 
 
 class BodyWanted(BaseException):
@@ -70,9 +58,9 @@ class AbsentBody:
 
 
 class FileWrapper:
-    """`wsgi.file_wrapper`: a file that the server may send by itself."""
+    """`wsgi.file_wrapper`: a file that is sent as it is."""
 
-    def __init__(self, file: BinaryIO, part_bytes: int = _PART_BYTES) -> None:
+    def __init__(self, file: BinaryIO, part_bytes: int = PART_BYTES) -> None:
         self.file = file
         self._part_bytes = part_bytes
 
@@ -106,117 +94,176 @@ class Exchange:
     """A request that has one answer.
 
     Args:
-        scope: granian's description of the request.
-        protocol: takes the answer.
+        scope: the server's description of the request.
+        receive: gets a message of the server.
+        send: gives a message to the server. It returns when the client has read most of what
+            was sent before, or has gone.
     """
 
-    def __init__(self, scope: Any, protocol: ServerProtocol) -> None:
-        self.protocol = protocol
-        self.method: str = scope.method
-        self.path: str = scope.path
-        self.headers = scope.headers
-        #: The address and the port of the client.
-        self.client: str = scope.client
-        self.request_id = request_ids.chosen(self.headers.get(request_ids.HEADER.lower()))
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self._environ = _environ(scope)
+        self._receive = receive
+        self._send = send
+        self.request_id = request_ids.chosen(self._environ.get("HTTP_X_REQUEST_ID"))
+        self._environ["HTTP_X_REQUEST_ID"] = self.request_id
+        self.is_chunked = "HTTP_TRANSFER_ENCODING" in self._environ
+        #: The length of the body. 0: it has none, or comes in chunks. Bytes.
+        self.length = int(self._environ.get("CONTENT_LENGTH") or 0)
         #: The rest of the body will not be read, so the connection must be closed.
         self.closing = False
         #: What the application kept for the time when it is asked again.
         self.state: Any = None
-        self._scope = scope
         #: The stream that has begun.
         self.stream: EventStream | None = None
-        self._transport: StreamTransport | None = None
-        self._rest: bytes | BinaryIO = b""
+        self._has_rest = True
+
+    @property
+    def headers(self) -> EnvironHeaders:
+        """The headers of the request."""
+        return EnvironHeaders(self._environ)
 
     def environ(self, body: Any) -> dict[str, Any]:
         """Return the WSGI environment of the request with a body."""
-        scope = self._scope
-        server, _, port = scope.server.rpartition(":")
-        path = self.path
-        environ: dict[str, Any] = {
-            "REQUEST_METHOD": self.method,
-            "SCRIPT_NAME": "",
-            # PEP 3333: the bytes of a path, each as one character.
-            "PATH_INFO": path if path.isascii() else path.encode().decode("latin-1"),
-            "QUERY_STRING": scope.query_string,
-            "SERVER_NAME": server,
-            "SERVER_PORT": port,
-            "SERVER_PROTOCOL": f"HTTP/{scope.http_version}",
-            "REMOTE_ADDR": self.client.rpartition(":")[0],
-            "wsgi.version": (1, 0),
-            "wsgi.url_scheme": scope.scheme,
-            "wsgi.input": body,
-            "wsgi.input_terminated": True,
-            "wsgi.errors": sys.stderr,
-            "wsgi.multithread": True,
-            "wsgi.multiprocess": True,
-            "wsgi.run_once": False,
-            "wsgi.file_wrapper": FileWrapper,
-        }
-        for name, value in self.headers.items():
-            key = _key(name)
-            environ[key] = f"{environ[key]},{value}" if key in environ else value
-        # The protocol stays HTTP (RFC 9110, 7.8). Werkzeug would find no route for a WebSocket.
-        environ.pop("HTTP_UPGRADE", None)
-        environ["HTTP_X_REQUEST_ID"] = self.request_id
+        environ = {**self._environ, "wsgi.input": body}
         if self.state is not None:
             environ[holds.STATE_KEY] = self.state
         return environ
 
-    def begin_stream(self, stream: EventStream) -> None:
-        """Send the beginning of a stream. What the application answers later is its rest."""
-        headers = [*stream.headers, *([("Connection", "close")] if self.closing else [])]
+    async def read(self) -> bytes | None:
+        """Return a part of the body, or None after its end. A body that is cut off has an end."""
+        if not self._has_rest:
+            return None
+        message = await self._receive()
+        self._has_rest = message.get("more_body", False)
+        if message["type"] == "http.disconnect":
+            self.closing = True
+            return None
+        body: bytes = message["body"]
+        return body
+
+    async def gone(self) -> None:
+        """Return when the client has closed the connection. The body was read before."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def begin_stream(self, stream: EventStream) -> None:
+        """Send the beginning of a stream. The content of the answer is its rest."""
+        await self._begin(200, [_encoded(header) for header in stream.headers])
+        await self._send_part(b"")  # the head leaves with a part, also with an empty one
         self.stream = stream
-        self._transport = self.protocol.response_stream(200, headers)
 
     async def keep_alive(self) -> None:
         """Send a sign of life, if a stream has begun."""
-        if self.stream is not None and self._transport is not None:
-            with suppress(RuntimeError):  # the client is gone
-                await self._transport.send_bytes(self.stream.keep_alive)
+        if self.stream is not None:
+            await self._send_part(self.stream.keep_alive)
 
-    async def end_stream(self) -> None:
-        """Send the rest of a stream."""
-        if self._transport is None:
-            return
-        rest = BytesIO(self._rest) if isinstance(self._rest, bytes) else self._rest
-        with rest as file, suppress(RuntimeError):  # the client is gone
-            file.seek(0)
-            while part := file.read(_PART_BYTES):
-                await self._transport.send_bytes(part)
+    async def answer(self, answer: Answer, read: Callable[[BinaryIO], Awaitable[bytes]]) -> None:
+        """Send an answer. Return when most of it was read.
 
-    def answer(self, status: str, headers: Headers, parts: Iterable[bytes]) -> BinaryIO | None:
-        """Send an answer of the application. Return a file that may be closed a while later."""
-        if self._transport is not None:
-            self._rest = _closed_after(parts)
-            return None
+        Args:
+            answer: its headers are not sent after the beginning of a stream.
+            read: returns the next part of a file.
+        """
+        if self.stream is None:
+            await self._begin(answer.status, answer.headers)
+        content = answer.content
+        if not isinstance(content, bytes):
+            with content as file:
+                while part := await read(file):
+                    await self._send_part(part)
+            content = b""
         if self.closing:
-            headers = [*headers, ("Connection", "close")]
-        code = int(status[:3])
-        if isinstance(parts, FileWrapper):
-            self.protocol.response_file(code, headers, _path(parts.file))
-            return parts.file
-        content = _closed_after(parts)
-        if isinstance(content, bytes):
-            self.protocol.response_bytes(code, headers, content)
-            return None
-        if not any(name.lower() == "content-length" for name, _ in headers):
-            size = os.fstat(content.fileno()).st_size
-            headers = [*headers, ("Content-Length", str(size))]
-        self.protocol.response_file(code, headers, _path(content))
-        return content
+            await self._send_part(content)
+            await self._linger()
+            content = b""
+        await self._send_part(content, is_last=True)
+
+    async def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        if self.closing:
+            headers = [*headers, (b"connection", b"close")]
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def _send_part(self, part: bytes, is_last: bool = False) -> None:
+        await self._send({"type": "http.response.body", "body": part, "more_body": not is_last})
+
+    async def _linger(self) -> None:
+        """Take more of the body for a while. A client that still sends may read its answer then."""
+        taken = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                while taken < LINGER_BYTES and (part := await self.read()) is not None:
+                    taken += len(part)
+
+
+def answer_of(status: str, headers: Headers, parts: Iterable[bytes]) -> Answer:
+    """Return what the application answered.
+
+    Args:
+        status: a line, as `200 OK`.
+        headers: they get a `Content-Length` where one is allowed.
+        parts: of the content. They are read and closed, unless they are a file.
+    """
+    code = int(status[:3])
+    content = parts.file if isinstance(parts, FileWrapper) else _closed_after(parts)
+    encoded = [_encoded(header) for header in headers]
+    if code not in (204, 304) and not any(name == b"content-length" for name, _ in encoded):
+        encoded.append((b"content-length", b"%d" % _size(content)))
+    return Answer(code, encoded, content)
+
+
+def _encoded(header: tuple[str, str]) -> tuple[bytes, bytes]:
+    name, value = header
+    return _encoded_name(name), value.encode("latin-1")
 
 
 @lru_cache
-def _key(header: str) -> str:
+def _encoded_name(name: str) -> bytes:
+    return name.lower().encode("latin-1")
+
+
+def _size(content: bytes | BinaryIO) -> int:
+    return len(content) if isinstance(content, bytes) else os.fstat(content.fileno()).st_size
+
+
+def _environ(scope: Scope) -> dict[str, Any]:
+    """Return the WSGI environment of a request, without its body."""
+    path: str = scope["path"]
+    server, port = scope["server"]
+    client = scope["client"]
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": scope["method"],
+        "SCRIPT_NAME": "",
+        # PEP 3333: the bytes of a path, each as one character.
+        "PATH_INFO": path if path.isascii() else path.encode().decode("latin-1"),
+        "QUERY_STRING": scope["query_string"].decode("latin-1"),
+        "SERVER_NAME": server,
+        "SERVER_PORT": str(port),
+        "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
+        "REMOTE_ADDR": client[0] if client else "",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scope["scheme"],
+        "wsgi.input_terminated": True,
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+        "wsgi.file_wrapper": FileWrapper,
+    }
+    for name, value in scope["headers"]:
+        key, text = _key(name), value.decode("latin-1")
+        environ[key] = f"{environ[key]},{text}" if key in environ else text
+    # The protocol stays HTTP (RFC 9110, 7.8). Werkzeug would find no route for a WebSocket.
+    environ.pop("HTTP_UPGRADE", None)
+    return environ
+
+
+@lru_cache
+def _key(header: bytes) -> str:
     """Return the name of a header in a WSGI environment. `content_length` is another header."""
-    name = header.replace("-", "_").upper()
-    return name if header in {"content-type", "content-length"} else f"HTTP_{name}"
-
-
-def _path(file: IO[bytes]) -> str:
-    """Return a path by which the server can open an open file, also one without a name."""
-    return f"/dev/fd/{file.fileno()}"
+    name = header.decode("latin-1").replace("-", "_").upper()
+    return name if header in {b"content-type", b"content-length"} else f"HTTP_{name}"
 
 
 def _closed_after(parts: Iterable[bytes]) -> bytes | BinaryIO:
@@ -239,11 +286,11 @@ def _collected(parts: Iterable[bytes]) -> bytes | BinaryIO:
             break
     else:
         return kept[0] if len(kept) == 1 else b"".join(kept)
-    file: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115  # the server reads it later
+    file: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115  # it is closed when it was sent
     try:
         file.writelines(kept)
         file.writelines(rest)
-        file.flush()
+        file.seek(0)
     except BaseException:
         file.close()
         raise

@@ -8,17 +8,26 @@ before (`request_bodies.py`), and a wait for an outcome needs no thread (`held_a
 from __future__ import annotations
 
 import asyncio
-import signal
-from collections import Counter
 from collections.abc import Callable, Iterable
 from io import BytesIO
-from typing import IO, Any
+from typing import IO, Any, BinaryIO, cast
 
 from orchestrator import log, step_loop
 from orchestrator.api import compatible, holds, problems, request_ids
 from orchestrator.api.holds import Hold
 from orchestrator.ledger.subscription import Subscription
-from webhooks.exchange import AbsentBody, BodyWanted, Exchange, Headers, ServerProtocol
+from webhooks.exchange import (
+    PART_BYTES,
+    AbsentBody,
+    Answer,
+    BodyWanted,
+    Exchange,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    answer_of,
+)
 from webhooks.held_answers import HeldAnswers
 from webhooks.request_bodies import RequestBodies, TooManyBodies
 from webhooks.threads import LONG_SECONDS, Threads
@@ -30,14 +39,12 @@ MAX_WAITING = 1000
 #: Held answers that are given again at once, those that take long left out. The other threads stay
 #: free for new requests.
 MAX_ANSWERED_AGAIN = 4
-#: The server has opened the file of an answer after this time. Seconds.
-FILE_OPEN_SECONDS = 30.0
 
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
 class Front:
-    """An RSGI application around a WSGI application.
+    """An ASGI application around a WSGI application.
 
     Args:
         app: the WSGI application.
@@ -69,8 +76,6 @@ class Front:
         self._subscribe = subscribe
         self._at_end = at_end
         self._refused = log.RateLimitedLog("request_refused")
-        #: Client -> its requests whose answers are held. HTTP/2 has several on a connection.
-        self._held_for = Counter[str]()
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the threads."""
@@ -82,98 +87,86 @@ class Front:
         self._again = asyncio.Semaphore(MAX_ANSWERED_AGAIN)
 
     def stop(self) -> None:
-        """Answer all held requests now."""
+        """Answer all held requests now, and hold no more."""
         self._held.stop()
 
-    def is_held(self, client: str) -> bool:
-        """Return whether an answer is held for a client. Any thread may ask."""
-        return client in self._held_for
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request. The server also tells the begin and the end of the process so."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        exchange = Exchange(scope, receive, send)
+        answer = await self._answer_to(exchange)
+        if answer is not None:
+            await exchange.answer(answer, self._read)
 
-    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start. SIGTERM answers all held requests, and then does what granian does on SIGINT."""
-
-        def end() -> None:
-            self.stop()
-            signal.raise_signal(signal.SIGINT)
-
-        self.start(loop)
-        loop.add_signal_handler(signal.SIGTERM, end)
-
-    def __rsgi_del__(self, _: asyncio.AbstractEventLoop) -> None:
-        """End the connection to Redis, and what else the process has."""
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        self.start(asyncio.get_running_loop())
+        await send({"type": "lifespan.startup.complete"})
+        log.get().info("web_started")
+        await receive()
         self._held.close()
         self._at_end()
+        await send({"type": "lifespan.shutdown.complete"})
 
-    async def __rsgi__(self, scope: Any, protocol: ServerProtocol) -> None:
-        """Answer one request."""
-        exchange = Exchange(scope, protocol)
+    async def _read(self, file: BinaryIO) -> bytes:
+        return await self._threads.run(file.read, PART_BYTES)
+
+    async def _answer_to(self, exchange: Exchange) -> Answer | None:
+        """Return the answer to a request, or None when its client has gone away."""
         if self._threads.waiting() > MAX_WAITING:
-            self._refuse(exchange, "too many requests wait for a thread")
-            return
+            return self._refusal(exchange, "too many requests wait for a thread")
         try:
             body = await self._bodies.read(exchange)
         except TooManyBodies:
-            self._refuse(exchange, "too many large bodies are on their way")
-            return
-        if body is None:
-            return
+            return self._refusal(exchange, "too many large bodies are on their way")
+        if isinstance(body, Answer):
+            return body
         with body:
             path = self._own_path(exchange.path)
             if isinstance(body, BytesIO) and self._is_short(exchange.method, path):
-                await step_loop.as_step(self._answer, exchange, body, False, False)
-                return
-            may_hold = self._held.has_room()
-            hold = await self._threads.run(self._answer, exchange, body, may_hold, True)
-            if hold is None:
-                return
-            self._held_for[exchange.client] += 1
-            try:
-                await self._answer_later(exchange, body, hold)
-            finally:
-                self._held_for[exchange.client] -= 1
-                if not self._held_for[exchange.client]:
-                    del self._held_for[exchange.client]
+                answer = await step_loop.as_step(self._ask, exchange, body)
+            else:
+                may_hold = self._held.has_room()
+                answer = await self._threads.run(self._ask, exchange, body, may_hold, True)
+            if isinstance(answer, Hold):
+                return await self._answer_later(exchange, body, answer)
+            return answer
 
-    async def _answer_later(self, exchange: Exchange, body: IO[bytes], hold: Hold) -> None:
+    async def _answer_later(self, exchange: Exchange, body: IO[bytes], hold: Hold) -> Answer | None:
         """Hold an answer, and ask the application again, until its answer is final."""
         ends = self._loop.time() + hold.seconds
-        again: Hold | None = hold
+        again: Answer | Hold = hold
         if hold.stream is not None:
-            exchange.begin_stream(hold.stream)
+            await exchange.begin_stream(hold.stream)
         if hold.state is not None:
             exchange.state = hold.state
             body.close()  # it may be large, and the wait long
             body = BytesIO()
-        while again is not None:
+        while isinstance(again, Hold):
             if not await self._held.wait(again, ends, exchange):
-                return
+                return None
             async with self._again:
                 may_hold = self._loop.time() < ends and not self._held.stopping
                 body.seek(0)
-                call = self._threads.run(self._answer, exchange, body, may_hold, False)
+                call = self._threads.run(self._ask, exchange, body, may_hold)
                 answering = self._loop.create_task(call)
                 await asyncio.wait({answering}, timeout=LONG_SECONDS)
             again = await answering
-        await exchange.end_stream()
+        return again
 
-    async def _ask_early(self, exchange: Exchange) -> bool:
-        """Ask the application without the body. Return whether it has answered."""
+    async def _ask_early(self, exchange: Exchange) -> Answer | None:
+        """Ask the application without the body. Return None if it needs it."""
         try:
-            await self._threads.run(self._answer_early, exchange)
+            return cast("Answer", await self._threads.run(self._ask, exchange, AbsentBody()))
         except BodyWanted:
-            return False
-        return True
+            return None
 
-    def _answer_early(self, exchange: Exchange) -> None:
-        closing, exchange.closing = exchange.closing, True
-        try:
-            self._answer(exchange, AbsentBody(), False, False)
-        except BodyWanted:
-            exchange.closing = closing
-            raise
-
-    def _answer(self, exchange: Exchange, body: Any, may_hold: bool, first: bool) -> Hold | None:
-        """Ask the application in a thread, and send its answer. Return a hold instead of it.
+    def _ask(
+        self, exchange: Exchange, body: Any, may_hold: bool = False, first: bool = False
+    ) -> Answer | Hold:
+        """Ask the application, in a thread or as a step. Return its answer, or a hold instead.
 
         Args:
             exchange: the request.
@@ -191,31 +184,26 @@ class Front:
                 return hold
             if hold is not None and first:
                 started.headers.append(("Retry-After", "1"))
-            file = exchange.answer(started.status, started.headers, parts)
-            if file is not None:
-                self._loop.call_soon_threadsafe(
-                    self._loop.call_later, FILE_OPEN_SECONDS, file.close
-                )
+            return answer_of(started.status, started.headers, parts)
         except Exception as error:
             log.get().exception("request_crashed", error=type(error).__name__)
-            self._answer_problem(exchange, 500, "internal-server-error", problems.CRASHED, {})
-        return None
+            return self._problem(exchange, 500, "internal-server-error", problems.CRASHED, {})
 
-    def _refuse(self, exchange: Exchange, reason: str) -> None:
+    def _refusal(self, exchange: Exchange, reason: str) -> Answer:
         self._refused.warning("503", reason=reason)
         exchange.closing = True
         detail = f"{reason}; send the request again"
-        self._answer_problem(exchange, 503, "service-unavailable", detail, {"Retry-After": "1"})
+        return self._problem(exchange, 503, "service-unavailable", detail, {"Retry-After": "1"})
 
-    def _answer_problem(
+    def _problem(
         self, exchange: Exchange, status: int, kind: str, detail: str, headers: dict[str, str]
-    ) -> None:
-        """Send a problem document that the application did not write, in the client's shape."""
+    ) -> Answer:
+        """Return a problem document that the application did not write, in the client's shape."""
         title, path = kind.replace("-", " ").title(), self._own_path(exchange.path)
         answer = problems.problem(status, kind, title, detail, headers=headers)
         answer = compatible.in_clients_shape(answer, path, exchange.headers)
         answer.headers[request_ids.HEADER] = exchange.request_id
-        exchange.answer(answer.status, list(answer.headers), [answer.get_data()])
+        return answer_of(answer.status, list(answer.headers), [answer.get_data()])
 
 
 class _Started:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from orchestrator.api.holds import Hold
 from orchestrator.ledger import LedgerMisconfigured, LedgerUnavailable
 from orchestrator.ledger.subscription import Subscription
-from webhooks.exchange import Exchange, ServerProtocol
+from webhooks.exchange import Exchange
 from webhooks.threads import Threads
 
 #: A held answer is checked this often also without a message, because one may be lost. Seconds.
@@ -48,6 +48,8 @@ class HeldAnswers:
 
     def stop(self) -> None:
         """Let all answers be given now, and hold no more."""
+        if self.stopping:
+            return
         self.stopping = True
         for changes in self._changes.values():
             for change in changes:
@@ -72,7 +74,7 @@ class HeldAnswers:
         self._changes.setdefault(hold.channel, set()).add(change)
         self._subscription.add(hold.channel)
         self._number += 1
-        gone = self._loop.create_task(_set_when_gone(exchange.protocol, change))
+        gone = self._loop.create_task(_set_when_gone(exchange, change))
         interval = exchange.stream.interval_seconds if exchange.stream else CHECK_SECONDS
         next_check = self._loop.time() + CHECK_SECONDS
         try:
@@ -113,6 +115,6 @@ class HeldAnswers:
             change.set()
 
 
-async def _set_when_gone(protocol: ServerProtocol, change: asyncio.Event) -> None:
-    await protocol.client_disconnect()
+async def _set_when_gone(exchange: Exchange, change: asyncio.Event) -> None:
+    await exchange.gone()
     change.set()

@@ -15,7 +15,7 @@ from io import BytesIO
 from tempfile import SpooledTemporaryFile
 from typing import IO, cast
 
-from webhooks.exchange import Exchange
+from webhooks.exchange import Answer, Exchange
 
 #: A body of up to this size is kept in memory, and is not asked about before it is slow. Bytes.
 SMALL_BODY_BYTES = 64 * 1024
@@ -47,8 +47,8 @@ class _Reading:
     began: float
     #: What has arrived.
     part: IO[bytes] = field(default_factory=BytesIO)
-    #: Whether the application answered without the body.
-    early: asyncio.Task[bool] | None = None
+    #: The answer of the application without the body.
+    early: asyncio.Task[Answer | None] | None = None
     #: The read was cancelled by us.
     stopped: bool = False
 
@@ -59,14 +59,14 @@ class RequestBodies:
     Args:
         loop: the event loop.
         max_bytes: what is read of a body at most. The limits of all routes are lower.
-        ask_early: asks the application without the body. It returns whether there was an answer.
+        ask_early: asks the application without the body. It returns None if the body is needed.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         max_bytes: int,
-        ask_early: Callable[[Exchange], Awaitable[bool]],
+        ask_early: Callable[[Exchange], Awaitable[Answer | None]],
     ) -> None:
         self._loop = loop
         self._max_bytes = max_bytes
@@ -75,39 +75,35 @@ class RequestBodies:
         self._checking = False
         self._large = asyncio.Semaphore(MAX_LARGE_BODIES)
 
-    async def read(self, exchange: Exchange) -> IO[bytes] | None:
+    async def read(self, exchange: Exchange) -> IO[bytes] | Answer:
         """Return the body, or what has arrived of it when it was cut off or took too long.
 
-        None means that the request was answered without its body.
+        It returns an answer instead, if the application gave one without the body.
 
         Raises:
             TooManyBodies: the body is large, and too many others are on their way.
         """
-        length: str = exchange.headers.get("content-length", "0")
-        is_chunked = "transfer-encoding" in exchange.headers
-        if length == "0" and not is_chunked:
+        if not exchange.length and not exchange.is_chunked:
             return BytesIO()
         task = cast("asyncio.Task[None]", asyncio.current_task())
         reading = _Reading(exchange, task, self._loop.time())
         self._readings.add(reading)
         self._check_later()
         try:
-            if is_chunked or int(length) > SMALL_BODY_BYTES:
+            if exchange.is_chunked or exchange.length > SMALL_BODY_BYTES:
                 await self._read_large(reading)
             else:
-                reading.part = BytesIO(await exchange.protocol())
+                await self._take(reading)
         except asyncio.CancelledError:
             if not reading.stopped:
                 reading.part.close()
                 raise
             task.uncancel()
-        except RuntimeError:  # granian's errors: the client is gone, or a chunk is not valid
-            exchange.closing = True
         finally:
             self._readings.discard(reading)
-        if reading.early is not None and await reading.early:
+        if reading.early is not None and (answer := await reading.early):
             reading.part.close()
-            return None
+            return answer
         reading.part.seek(0)
         return reading.part
 
@@ -121,26 +117,26 @@ class RequestBodies:
         except TimeoutError:
             raise TooManyBodies from None
         try:
-            await self._spool(reading)
+            reading.part = SpooledTemporaryFile(SPOOL_MEMORY_BYTES)  # noqa: SIM115  # the caller's
+            await self._take(reading)
         finally:
             self._large.release()
 
-    async def _spool(self, reading: _Reading) -> None:
-        reading.part = SpooledTemporaryFile(SPOOL_MEMORY_BYTES)  # noqa: SIM115  # the caller's
+    async def _take(self, reading: _Reading) -> None:
         size = 0
-        async for part in reading.exchange.protocol:
+        while (part := await reading.exchange.read()) is not None:
             reading.part.write(part)
             size += len(part)
             if size > self._max_bytes:
                 reading.exchange.closing = True
                 return
 
-    async def _early(self, reading: _Reading) -> bool:
+    async def _early(self, reading: _Reading) -> Answer | None:
         """Ask the application without the body. End the read if it answers."""
-        answered = await self._ask_early(reading.exchange)
-        if answered and reading in self._readings:
+        answer = await self._ask_early(reading.exchange)
+        if answer and reading in self._readings:
             self._stop(reading)
-        return answered
+        return answer
 
     def _check_later(self) -> None:
         if not self._checking:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import resource
 import signal
 import sys
-
-# A worker inherits granian's signal handler, which only notes the signal. Without this line, a
-# worker that is stopped while it still imports would run until it is killed.
-signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-import resource
+import threading
 from collections.abc import Callable
 from functools import partial
+
+from uvicorn.config import STARTUP_FAILURE
 
 from orchestrator import garbage_collection, log, tracing
 from orchestrator.api import MAX_BODY_BYTES, plain_enqueue
@@ -19,7 +19,7 @@ from orchestrator.api.incoming import base64_size
 from orchestrator.heartbeat import Heartbeat
 from orchestrator.runtime import Runtime, default_runtime
 from orchestrator.settings.environment import ConfigError
-from webhooks import idle_connections, path_prefix
+from webhooks import path_prefix
 from webhooks.app import create_app
 from webhooks.front import Front
 from webhooks.receiver import MAX_LONG_BYTES, PREFIX
@@ -29,7 +29,7 @@ MAX_OPEN_FILES = 65_536
 
 
 def front(runtime: Runtime, at_end: Callable[[], None] = lambda: None) -> Front:
-    """Return the RSGI application of the web process. `at_end` is called at its clean end.
+    """Return the ASGI application of the web process. `at_end` is called at its clean end.
 
     Raises:
         ConfigError: no API keys are set.
@@ -71,14 +71,23 @@ def _allow_open_files() -> int:
     return max(soft, wanted)
 
 
+def _stop_after_parent() -> None:
+    """Stop when the process that started this one is gone. It holds the port otherwise."""
+    parent = multiprocessing.parent_process()
+    if parent:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 log.configure()
 tracing.configure()
 try:
     heartbeat = Heartbeat(default_runtime(), "web")
-    app = front(default_runtime(), heartbeat.stop)  # granian calls no functions of `atexit`
+    app = front(default_runtime(), heartbeat.stop)
 except ConfigError as error:
-    sys.exit(f"orchestrator: {error}")
+    sys.stderr.write(f"orchestrator: {error}\n")
+    sys.exit(STARTUP_FAILURE)  # it would fail again
 
-idle_connections.start_closing(app.is_held)
+threading.Thread(target=_stop_after_parent, name="parent", daemon=True).start()
 heartbeat.start()
 garbage_collection.tune()

@@ -141,7 +141,7 @@ def test_web_refuses_to_start_without_a_key(
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
 def test_a_port_in_use_is_one_line(host: str, started: list[list[str]]) -> None:
     with socket.socket() as other:
-        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # as granian does
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # as some servers do
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
@@ -172,6 +172,22 @@ def test_an_option_that_cannot_work_is_refused(
     assert result.exit_code == 2
     assert arguments[-1] in result.output
     assert started == []
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.server
+def test_the_workers_of_web_stop_when_their_supervisor_is_killed(tmp_path: Path) -> None:
+    settings = {"WEB_CONCURRENCY": "2"}
+    with ForkedStack(processes=("web",), folder=tmp_path, settings=settings) as stack:
+        eventually(lambda: stack.log("web").count("web_started") == 2)
+        stack.running["web"].kill()
+        eventually(lambda: not listens(stack.web_port))
+        stack.start("web")
+        stack.wait_for("web", f"{stack.web_url}/healthz")
 
 
 @pytest.mark.server

@@ -14,6 +14,7 @@ from __future__ import annotations
 import atexit
 import gc
 import marshal
+import multiprocessing
 import os
 import runpy
 import select
@@ -31,6 +32,8 @@ from pathlib import Path
 from pkgutil import walk_packages
 from typing import IO, Any
 
+from uvicorn import _subprocess as uvicorn_subprocess
+
 from orchestrator.cli.processes import process_command
 from orchestrator.cli.stack import ROOT, Stack
 
@@ -42,7 +45,8 @@ LEFT_OUT = ("orchestrator.mcp_server", "orchestrator.history.migrations", "webho
 IMPORTED = (
     *("alembic.command", "sqlalchemy.dialects.sqlite.pysqlite", "kombu.transport.redis"),
     *("celery.bin.celery", "celery.apps.worker", "celery.apps.beat", "celery.concurrency.solo"),
-    *("celery.fixups.django", "celery.loaders.app", "granian.server"),
+    *("celery.fixups.django", "celery.loaders.app"),
+    *("uvicorn.supervisors.multiprocess", "uvicorn.loops.uvloop"),
 )
 #: The programs of shells: `orchestrator`, and `forked-python` with -m or -c. They start fast: they
 #: import built-in modules only.
@@ -325,7 +329,23 @@ def _tell_ended(connections: dict[int, socket.socket]) -> None:
 def _import_everything() -> None:
     for name in (*_modules(), *IMPORTED):
         import_module(name)
+    vars(uvicorn_subprocess)["spawn"] = _Forks
     gc.freeze()  # a collection in a process would copy the memory of the server
+
+
+class _ForkedWorker(multiprocessing.get_context("fork").Process):  # type: ignore[misc]
+    """A worker of the web server, which starts without an import, too."""
+
+    def run(self) -> None:
+        """Run it. A new interpreter would not have the signal handlers of its parent either."""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        super().run()
+
+
+class _Forks:
+    """What uvicorn needs of a context of multiprocessing."""
+
+    Process = _ForkedWorker
 
 
 def _modules() -> Iterator[str]:

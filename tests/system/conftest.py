@@ -6,7 +6,6 @@ stop after the last test of this folder: five idle processes take 2 % of a core.
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -223,17 +222,8 @@ def unpolled(_unpolled: UnpolledStack) -> UnpolledStack:
     return _unpolled
 
 
-def started_workers(log: str) -> int:
-    """The number of granian's workers that serve requests, by its own lines."""
-    return len(re.findall(r"Started worker-\d+$", log, re.M))
-
-
 def restart_web(stack: Stack, **changes: str) -> None:
     """Stop web, and start it with other settings. An empty setting is not set."""
-    # A worker of granian ignores a stop that comes before it has started.
-    eventually(
-        lambda: started_workers(stack.log("web")) == stack.log("web").count("Spawning worker-")
-    )
     web = stack.running.pop("web")
     web.terminate()
     web.wait(WAIT_SECONDS)

@@ -30,7 +30,7 @@ from orchestrator.messages import ANSWER_TIMEOUT_SECONDS
 from tests.deployment.kit import healthy, seconds, services, swept
 from tests.support.fork_server import ForkedStack
 from tests.support.providers import EXAMPLE_MODELS
-from tests.system.conftest import TIMES, Client, eventually, started_workers
+from tests.system.conftest import TIMES, Client, eventually
 from tests.system.test_faces import send
 from tests.system.wire import Wire
 
@@ -212,7 +212,7 @@ def life(_wired: Wired) -> Life:
     """The end of every process."""
     _wired.restore()
     seen, stack, client = Life(), _wired.stack, _wired.client
-    eventually(lambda: started_workers(stack.log("web")) == 2)
+    eventually(lambda: stack.log("web").count("web_started") == 2)
     seen.complete = {name: healthy(name, stack.env) for name in ("web", "worker")}
     eventually(lambda: heard(stack) == set(PROCESSES))
     seen.heard = heard(stack)

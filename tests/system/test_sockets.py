@@ -7,13 +7,10 @@ import socket
 import sys
 from contextlib import ExitStack, closing, suppress
 from http.client import HTTPConnection
-from typing import Any
 
 import pytest
 import requests
 
-from orchestrator.cli.ports import free_port
-from orchestrator.cli.processes import process_command
 from orchestrator.cli.stack import Stack
 from tests.system.rack import DONE, Rack, connection, head, settings, status
 from webhooks.receiver import MAX_BODY_BYTES
@@ -92,7 +89,7 @@ def test_what_is_no_http_is_not_answered_as_if_it_were(rack: Rack, data: bytes) 
     assert answer(rack, data) in {0, 400, 505}
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "TRACE", "CONNECT", "BREW"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "TRACE", "CONNECT"])
 def test_another_method_is_405(rack: Rack, method: str) -> None:
     assert answer(rack, head(rack.path(), "Content-Length: 0", method=method)) == 405
 
@@ -223,20 +220,3 @@ def test_a_body_that_comes_a_byte_at_a_time_is_taken(rack: Rack) -> None:
         for byte in DONE:
             one.sendall(bytes([byte]))
         assert status(one.recv(4096)) == 200
-
-
-def test_a_connection_that_says_nothing_is_closed(rack: Rack) -> None:
-    port = free_port()
-    command = process_command("web", {"PORT": str(port), "WEB_CONCURRENCY": "1"})
-    rack.stack.start("hasty", [*command, "--header-timeout-ms", "300"])
-    rack.stack.wait_for("hasty", f"http://127.0.0.1:{port}/healthz")
-
-    for begun in (b"", b"POST /callbacks HTTP/1.1\r\nHos"):
-        with connection(port, begun) as one:
-            assert _closed(one)
-    rack.stack.kill("hasty")
-
-
-def _closed(one: socket.socket) -> Any:
-    got = one.recv(4096)
-    return not got or status(got) == 408

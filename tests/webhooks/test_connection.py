@@ -1,0 +1,262 @@
+"""Connections of slow, hasty and hostile clients: the front in a server with real sockets."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+from uvicorn import Config, Server
+
+from orchestrator.api.holds import ENVIRON_KEY, Hold
+from tests.ledger.kit import eventually
+from tests.webhooks.test_front import FakeSubscription
+from webhooks import connection
+from webhooks.connection import MAX_HEADERS, MAX_PIPELINED, Connection
+from webhooks.front import Front
+
+#: More than the system keeps of an answer that nobody reads. Bytes.
+LONG = 64 * 1024 * 1024
+
+
+def app(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+    """Answer what a request contains."""
+    path = environ["PATH_INFO"]
+    start("200 OK", [])
+    if path == "/long":
+        return (b"x" * 65_536 for _ in range(LONG // 65_536))
+    if path == "/unwanted":
+        return [b"not read"]
+    if path == "/held":
+        environ[ENVIRON_KEY] = Hold("channel", lambda: False, 3600)
+        return [b"held"]
+    headers = sorted(name for name in environ if name.startswith("HTTP_"))
+    return [" ".join(headers).encode(), b" ", environ["wsgi.input"].read()]
+
+
+class Running:
+    """A server in a thread."""
+
+    def __init__(self) -> None:
+        self.subscriptions: list[FakeSubscription] = []
+        self.front = Front(
+            app,
+            max_body_bytes=LONG,
+            max_held=10,
+            subscribe=self._subscribe,  # type: ignore[arg-type]
+        )
+        config = Config(
+            self.front,
+            interface="asgi3",
+            loop="uvloop",
+            http=Connection,
+            ws="none",
+            proxy_headers=False,
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+        )
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.server = Server(config)
+        self._thread = threading.Thread(target=self.server.run, args=([self.listening],))
+        self._thread.start()
+        eventually(lambda: self.server.started)
+
+    def _subscribe(self, changed: Any) -> FakeSubscription:
+        self.subscriptions.append(FakeSubscription(changed))
+        return self.subscriptions[-1]
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self._thread.join()
+
+    def connect(self, data: bytes = b"") -> socket.socket:
+        """Return a connection on which `data` was sent."""
+        one = socket.create_connection(self.listening.getsockname(), 60)
+        one.sendall(data)
+        return one
+
+
+@pytest.fixture
+def running() -> Iterator[Running]:
+    running = Running()
+    yield running
+    running.stop()
+
+
+def request(path: str = "/", *headers: str, method: str = "GET") -> bytes:
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: x", *headers, "", ""]).encode()
+
+
+def read_all(one: socket.socket) -> bytes:
+    """Return what comes until the connection is closed."""
+    parts = list[bytes]()
+    with suppress(ConnectionResetError):
+        while part := one.recv(65_536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+def statuses(answers: bytes) -> list[int]:
+    return [int(each[:3]) for each in answers.split(b"HTTP/1.1 ")[1:]]
+
+
+# Slow clients ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("begun", [b"", b"POST /callbacks HTTP/1.1\r\nHos", request() + b"GET /"])
+def test_a_request_that_does_not_come_ends_its_connection(
+    begun: bytes, monkeypatch: pytest.MonkeyPatch, running: Running
+) -> None:
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.05)
+    with capture_logs() as lines, running.connect(begun) as one:
+        assert statuses(read_all(one)) == [200] * begun.startswith(b"GET")
+    assert [line["event"] for line in lines] == ["connection_closed"]
+
+
+def test_line_ends_between_requests_do_not_keep_a_connection(
+    monkeypatch: pytest.MonkeyPatch, running: Running
+) -> None:
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.05)
+    with running.connect(request()) as one:
+        assert statuses(one.recv(65_536)) == [200]
+        one.sendall(b"\r\n")
+        assert read_all(one) == b""
+
+
+def test_an_answer_that_nobody_reads_ends_its_connection(
+    monkeypatch: pytest.MonkeyPatch, running: Running
+) -> None:
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.05)
+    monkeypatch.setattr(connection, "UNREAD_SECONDS", 0.1)
+    with running.connect(request("/long")):
+        eventually(lambda: running.server.server_state.total_requests == 0)
+        eventually(lambda: running.server.server_state.connections)
+        eventually(lambda: not running.server.server_state.connections)
+    eventually(lambda: not running.server.server_state.tasks)
+
+
+def test_an_answer_that_is_read_slowly_is_sent_to_its_end(
+    monkeypatch: pytest.MonkeyPatch, running: Running
+) -> None:
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.05)
+    with running.connect(request("/long", "Connection: close")) as one:
+        head, _, content = read_all(one).partition(b"\r\n\r\n")
+    assert f"content-length: {LONG}".encode() in head
+    assert content.count(b"x") == len(content) == LONG
+
+
+def test_a_held_answer_outlives_the_limits_and_is_given_at_the_stop(
+    monkeypatch: pytest.MonkeyPatch, running: Running
+) -> None:
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.01)
+    monkeypatch.setattr(connection, "UNREAD_SECONDS", 0.0)
+    checks, check = list[float](), Connection._reason_to_close
+
+    def counted(one: Connection, now: float) -> str | None:
+        checks.append(now)
+        return check(one, now)
+
+    monkeypatch.setattr(Connection, "_reason_to_close", counted)
+    with running.connect(request("/held")) as one:
+        eventually(lambda: running.subscriptions[0].channels and len(checks) > 20)
+        running.server.should_exit = True
+        answer = read_all(one)
+    assert (statuses(answer), answer[-4:]) == ([200], b"held")
+
+
+# Hasty clients ---------------------------------------------------------------------------------
+
+
+def test_requests_that_are_sent_together_are_answered_in_turn(running: Running) -> None:
+    first = request("/", "First: 1") * 3
+    with running.connect(first + request("/", "Last: 1", "Connection: close")) as one:
+        answers = read_all(one)
+    assert statuses(answers) == [200] * 4
+    assert answers.count(b"HTTP_FIRST") == 3
+    assert b"HTTP_LAST" in answers.rpartition(b"\r\n\r\n")[2]
+
+
+def test_no_more_requests_wait_than_allowed(running: Running) -> None:
+    with running.connect(request("/held") + request() * (MAX_PIPELINED + 1)) as one:
+        assert read_all(one) == b"", "an answer now would be taken for that of the first request"
+    eventually(lambda: not running.subscriptions[0].channels)
+
+
+def test_what_is_no_request_gets_no_answer_in_the_place_of_another(running: Running) -> None:
+    with running.connect(request("/held") + b"nonsense\r\n\r\n") as one:
+        assert read_all(one) == b""
+
+
+@pytest.mark.parametrize("size", [100_000, 8_000_000])
+def test_a_client_that_still_sends_reads_the_answer(size: int, running: Running) -> None:
+    head = request("/unwanted", f"Content-Length: {size}", method="POST")
+    with running.connect(head) as one:
+        one.sendall(b"x" * size)
+        answer = read_all(one)
+    assert (statuses(answer), answer.endswith(b"not read")) == ([200], True)
+    assert b"connection: close" in answer
+
+
+def test_a_head_over_a_limit_is_refused_while_its_client_still_sends(running: Running) -> None:
+    with running.connect(request("/", f"X: {'x' * 2_000_000}")) as one:
+        assert statuses(read_all(one)) == [431]
+
+
+# Forms of requests -----------------------------------------------------------------------------
+
+
+def test_trailers_are_no_headers(running: Running) -> None:
+    head = request("/", "Transfer-Encoding: chunked", "Connection: close", method="POST")
+    with running.connect(head + b"4\r\nbody\r\n0\r\nAuthorization: Bearer key\r\n\r\n") as one:
+        answer = read_all(one)
+    assert answer.endswith(b" body")
+    assert b"AUTHORIZATION" not in answer
+
+
+def test_a_body_after_the_offer_of_another_protocol_is_read(running: Running) -> None:
+    """Java's client offers HTTP/2 with each request."""
+    offer = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AA")
+    head = request("/", *offer, "Content-Length: 4", method="POST")
+    with running.connect(head + b"body") as one:
+        assert one.recv(65_536).endswith(b" body")
+        one.sendall(request("/", "Connection: close"))
+        assert statuses(read_all(one)) == [200]
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"GET /\r\n\r\n", 505),
+        (b"GET / HTTP/2.0\r\n\r\n", 505),
+        (b"BREW / HTTP/1.1\r\n\r\n", 400),
+        (request(f"/{'x' * 70_000}"), 414),
+        (request("/", *[f"X-{n}: 1" for n in range(MAX_HEADERS)]), 431),
+        (request("/", "Transfer-Encoding: gzip", method="POST"), 400),
+        (request("/", "Transfer-Encoding: chunked", method="POST") + b"zz\r\n", 400),
+        (request("x:1", method="CONNECT"), 405),
+        (b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    ],
+)
+def test_a_request_that_is_not_given_to_the_application(
+    data: bytes, status: int, running: Running
+) -> None:
+    with running.connect(data) as one:
+        assert statuses(read_all(one)) == [status]
+
+
+def test_a_head_without_a_body_is_sent(running: Running) -> None:
+    with running.connect(request("/", "Connection: close", method="HEAD")) as one:
+        assert statuses(read_all(one)) == [200]
+
+
+def test_a_client_that_waits_for_a_sign_sends_its_body(running: Running) -> None:
+    headers = ("Expect: 100-continue", "Content-Length: 4", "Connection: close")
+    with running.connect(request("/", *headers, method="POST")) as one:
+        assert one.recv(65_536).startswith(b"HTTP/1.1 100 ")
+        one.sendall(b"body")
+        assert read_all(one).endswith(b" body")
