@@ -8,8 +8,9 @@ from concurrent.futures import Future
 from contextvars import ContextVar
 
 import pytest
-from greenlet import GreenletExit
+from greenlet import GreenletExit, getcurrent, greenlet
 
+from orchestrator import step_loop
 from orchestrator.step_loop import (
     Alarm,
     StepLoop,
@@ -96,6 +97,48 @@ def test_each_step_has_its_own_context(steps: StepLoop) -> None:
 
     assert [result.result(LIMIT) for result in results] == ["nobody a", "nobody b", "nobody c"]
     assert name.get() == "nobody"
+
+
+def test_a_stack_that_is_used_again_has_nothing_of_the_step_before(steps: StepLoop) -> None:
+    name: ContextVar[str] = ContextVar("name", default="nobody")
+
+    def step(mine: str) -> tuple[greenlet, str]:
+        before = name.get()
+        name.set(mine)
+        sleep(0)
+        return getcurrent(), before
+
+    results = [begin(steps, step, mine).result(LIMIT) for mine in ("a", "b", "c")]
+
+    assert len({stack for stack, _ in results}) == 1
+    assert [before for _, before in results] == ["nobody"] * 3
+
+
+def test_a_thread_keeps_so_many_stacks_and_ends_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step_loop, "MAX_IDLE_STACKS", 2)
+    loop, stacks = StepLoop("stopped"), list[greenlet]()
+
+    def step() -> None:
+        stacks.append(getcurrent())
+        sleep(0)
+
+    def waits() -> None:
+        step()
+        wait_for(future_of_loop())
+
+    def open_stacks() -> int:
+        return sum(not stack.dead for stack in stacks)
+
+    for each in [begin(loop, step) for _ in range(5)]:
+        each.result(LIMIT)
+    eventually(lambda: open_stacks() == 2)
+    waiting = begin(loop, waits)
+    begin(loop, step).result(LIMIT)
+
+    loop.stop()
+
+    assert isinstance(waiting.exception(LIMIT), GreenletExit)
+    eventually(lambda: open_stacks() == 0)
 
 
 def test_what_blocks_runs_in_another_thread_and_holds_no_step(steps: StepLoop) -> None:
