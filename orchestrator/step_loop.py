@@ -133,22 +133,23 @@ def begin(loop: asyncio.AbstractEventLoop, action: Callable[[], None]) -> None:
         loop: the event loop.
         action: of the step. It raises nothing.
     """
-    step = _idle.stacks.pop() if _idle.stacks else _Step(_run_steps)
+    if not _idle.stacks:
+        _Step(_run_steps).switch()
+    step = _idle.stacks.pop()
     step.loop = loop
     step.gr_context = None
     step.switch(action)
 
 
-def _run_steps(action: Callable[[], None]) -> None:
-    """Run a step, and later ones on the same stack."""
+def _run_steps() -> None:
+    """Run steps on this stack, one after another. Between them it is idle."""
     step = cast("_Step", getcurrent())
-    while True:
+    while len(_idle.stacks) < MAX_IDLE_STACKS:
+        _idle.stacks.append(step)
+        # A greenlet keeps its first arguments for ever, so each action is the result of a switch.
+        action = cast("greenlet", step.parent).switch()
         action()
         del action  # an idle stack keeps nothing of its last step
-        if len(_idle.stacks) >= MAX_IDLE_STACKS:
-            return
-        _idle.stacks.append(step)
-        action = cast("greenlet", step.parent).switch()
 
 
 async def as_step(action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

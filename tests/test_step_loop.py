@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from concurrent.futures import Future
 from contextvars import ContextVar
 
@@ -235,3 +236,21 @@ def test_a_step_that_ends_after_its_task_was_cancelled_is_no_error() -> None:
     asyncio.run(play())
 
     assert failures == []
+
+
+def test_an_idle_stack_keeps_nothing_of_its_steps(steps: StepLoop) -> None:
+    class Held:
+        """What a step has."""
+
+    def step(held: Held) -> None:
+        sleep(0)
+        del held
+
+    kept = list[weakref.ref[Held]]()
+    for _ in range(3):
+        held = Held()
+        kept.append(weakref.ref(held))
+        begin(steps, step, held).result(LIMIT)
+        del held
+
+    eventually(lambda: [each() for each in kept] == [None] * 3)
