@@ -11,19 +11,15 @@ from argparse import ArgumentParser
 
 from uvicorn import Config
 from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
 
 from orchestrator import log
 from webhooks.connection import Connection
+from webhooks.supervisor import STOP_TIMEOUT_SECONDS, Supervisor
 
 #: Connections that one process serves at once. With more, requests are answered 503.
 MAX_CONNECTIONS = 4096
 #: A connection without a request is closed after this time. Seconds.
 IDLE_SECONDS = 75
-#: A stop waits so long for the current requests. A request may wait a minute. Seconds.
-STOP_TIMEOUT_SECONDS = 65
-#: A worker that does not run for so long is killed, and started again. Seconds.
-HANGING_SECONDS = 60
 
 
 def main() -> None:
@@ -53,12 +49,11 @@ def main() -> None:
         limit_concurrency=MAX_CONNECTIONS,
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=STOP_TIMEOUT_SECONDS,
-        timeout_worker_healthcheck=HANGING_SECONDS,
     )
     logging.getLogger("uvicorn.error").setLevel(logging.INFO)  # of this process alone
-    server = Multiprocess(config, [config.bind_socket()])
-    server.run()
-    if any(process.exitcode == STARTUP_FAILURE for process in server.processes):
+    supervisor = Supervisor(config, [config.bind_socket()])
+    supervisor.run()
+    if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):
         sys.exit(1)
 
 

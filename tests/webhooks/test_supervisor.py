@@ -1,0 +1,83 @@
+"""The supervisor of the web server's workers, with processes that run something else."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from uvicorn import Config
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors.multiprocess import Process
+
+from tests.ledger.kit import eventually
+from webhooks import supervisor as supervisor_module
+from webhooks.supervisor import Supervisor
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture
+def supervisor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervisor]:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # the signals of this process
+    config = Config("no.such:app", log_config=None, timeout_worker_healthcheck=0)
+    supervisor = Supervisor(config, [socket.create_server(("127.0.0.1", 0))])
+    yield supervisor
+    for listening in supervisor.sockets:
+        listening.close()
+    for worker in supervisor.processes:
+        worker.kill()
+        worker.process.join()
+
+
+def add_worker(supervisor: Supervisor, action: Callable[[int], None], value: int) -> Process:
+    """Start a worker that does `action`."""
+    worker = Process(supervisor.config, supervisor.sockets)
+    worker.process = multiprocessing.get_context("spawn").Process(target=action, args=(value,))
+    worker.start()
+    supervisor.processes.append(worker)
+    return worker
+
+
+def test_a_stop_refuses_new_connections_while_a_worker_answers(supervisor: Supervisor) -> None:
+    address = supervisor.sockets[0].getsockname()
+    supervisor.terminate_all()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address, 60)
+
+
+def test_a_worker_that_does_not_stop_is_killed(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor_module, "KILL_SECONDS", 0)
+    worker = add_worker(supervisor, time.sleep, 3600)
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGSTOP)
+    supervisor.terminate_all()
+    supervisor.join_all()
+    assert worker.exitcode == -signal.SIGKILL
+
+
+def test_a_worker_that_ended_is_started_again_and_one_that_hangs_is_not_waited_for(
+    supervisor: Supervisor,
+) -> None:
+    hanging = add_worker(supervisor, time.sleep, 3600)
+    ended = add_worker(supervisor, sys.exit, 1)
+    eventually(lambda: ended.exitcode == 1)
+    supervisor.keep_subprocess_alive()
+    assert supervisor.processes[0] is hanging
+    assert supervisor.processes[1].pid != ended.pid
+    assert hanging.exitcode is None
+
+
+def test_a_worker_that_cannot_start_ends_the_others(supervisor: Supervisor) -> None:
+    worker = add_worker(supervisor, sys.exit, STARTUP_FAILURE)
+    eventually(lambda: worker.exitcode == STARTUP_FAILURE)
+    supervisor.keep_subprocess_alive()
+    assert supervisor.should_exit.is_set()
+    assert supervisor.processes == [worker]
