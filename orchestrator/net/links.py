@@ -27,9 +27,10 @@ _LINK = re.compile(
     r"([^/\\?#]*)([^?#]*)(\?[^#]*)?(#.*)?",
     re.IGNORECASE | re.DOTALL,
 )
-#: A link that is normal already, as nearly all are. No part of its path begins with a dot or `%`.
+#: A link that is normal already, as nearly all are. No part of its path begins with a dot or `%`,
+#: and its port is of no scheme.
 _NORMAL = re.compile(
-    r"https?://[a-z0-9-]+(?:\.[a-z0-9-]+)*"
+    r"https?://[a-z0-9-]+(?:\.[a-z0-9-]+)*(?::[1-5][0-9]{3,4})?"
     r"(?:/[A-Za-z0-9_-][A-Za-z0-9_.~%-]*)+"
     r"(?:\?[A-Za-z0-9_.~%/:@!$&()*+,;=-]*)?"
 )
