@@ -123,8 +123,10 @@ class Commits:
             device: that is synced. A folder below the root may be on another one.
         """
         descriptors = [file.descriptor for file in files if file.descriptor is not None]
-        devices = {os.fstat(each).st_dev for each in descriptors}
-        if len(descriptors) < len(files) or devices != {device}:
+        if len(descriptors) < len(files):
+            return False
+        of_folders = {file.folder: each for file, each in zip(files, descriptors, strict=True)}
+        if {os.fstat(each).st_dev for each in of_folders.values()} != {device}:
             return False
         try:
             self._syncs.do((opened, descriptors[0]))

@@ -38,9 +38,14 @@ class KnownFolder:
 
     def remember(self, path: str) -> None:
         """Remember the folder, after a file in it was found or stored."""
+        name = path.partition("/")[0]
+        if self._known is None or self._known[1] != name:
+            self._keep(name)
+
+    def _keep(self, name: str) -> None:
         status = self._status()
         if status is not None:
-            self._known = (status.st_dev, status.st_ino), path.partition("/")[0]
+            self._known = (status.st_dev, status.st_ino), name
 
     def learn(self, path: str) -> None:
         """Remember the folder if none is known and it has this file."""
@@ -79,7 +84,7 @@ class KnownFolder:
                 os.stat(f"{self._root}/{name}")  # noqa: PTH116  # the root is a string
             except FileNotFoundError:
                 raise self._other_folder() from None
-            self.remember(name)
+            self._keep(name)
 
     def check_after_use(self) -> None:
         """Check that files were stored in the same folder.
