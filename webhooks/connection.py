@@ -19,7 +19,7 @@ from orchestrator import log
 #: The longest time from the first byte of a request to the end of its head, and from the begin of a
 #: connection to the end of its first head. It may take twice as long until it is seen. Seconds.
 HEAD_SECONDS = 10.0
-#: The largest head of a request, and its target in it. Bytes.
+#: The largest head of a request, and its target in it. Trailers may be as large as a head. Bytes.
 MAX_HEAD_BYTES, MAX_TARGET_BYTES = 256 * 1024, 64 * 1024
 MAX_HEADERS = 100
 #: Requests of one connection that may wait for the answer to the one before them.
@@ -52,7 +52,8 @@ class Connection(HttpToolsProtocol):
         self._is_refused = False
         #: The request that the application answers.
         self._current: RequestResponseCycle | None = None
-        self._head_bytes = 0
+        #: What has arrived of a head or of trailers. None: a body is arriving.
+        self._head_bytes: int | None = 0
         #: When the head that is being received began. None: none is.
         self._head_began: float | None = self.loop.time()
         #: What the client has not read of the answers, and since when that has not changed.
@@ -62,6 +63,7 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
         self._check.cancel()
+        self._unset_keepalive_if_required()  # uvicorn's timer would keep a broken one in memory
         super().connection_lost(exc)
         if self._current:
             _end(self._current)  # uvicorn tells the newest request alone, which may wait behind it
@@ -71,7 +73,7 @@ class Connection(HttpToolsProtocol):
         if self._is_refused:
             return
         self._unset_keepalive_if_required()
-        if self._head_began is not None:
+        if self._head_bytes is not None:
             self._head_bytes += len(data)
         try:
             self.parser.feed_data(data)
@@ -79,7 +81,7 @@ class Connection(HttpToolsProtocol):
             self._decline(data[offer.args[0] :])
         except HttpParserError:
             self._refuse(self._status)
-        if self._head_began is not None and self._head_bytes > MAX_HEAD_BYTES:
+        if self._head_bytes is not None and self._head_bytes > MAX_HEAD_BYTES:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
     def on_message_begin(self) -> None:
@@ -93,7 +95,7 @@ class Connection(HttpToolsProtocol):
         Raises:
             _Refused: its head is over a limit, or its version is not known.
         """
-        self._head_began, self._head_bytes = None, 0
+        self._head_began = self._head_bytes = None
         if status := self._fault():
             self._status = status
             raise _Refused
@@ -101,8 +103,18 @@ class Connection(HttpToolsProtocol):
             super().on_headers_complete()
             self.headers = []  # trailers, which follow a body in chunks, are no headers
 
+    def on_chunk_header(self) -> None:
+        """Note the begin of a chunk. The last one has trailers in the place of a content."""
+        self._head_bytes = 0
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body."""
+        self._head_bytes = None
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         """Note the end of a body."""
+        self._head_bytes = 0
         if not self.parser.should_upgrade():
             super().on_message_complete()
 
@@ -111,9 +123,11 @@ class Connection(HttpToolsProtocol):
 
         Its parser takes the body for that protocol, so its head is parsed again without the offer.
         """
-        lines = [self.parser.get_method() + b" " + self.url + b" HTTP/1.1"]
+        version = self.parser.get_http_version().encode()
+        lines = [self.parser.get_method() + b" " + self.url + b" HTTP/" + version]
         lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
         self.parser = HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
         self.data_received(b"\r\n".join([*lines, b"", rest]))
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from structlog.testing import capture_logs
@@ -207,6 +208,23 @@ def test_a_head_over_a_limit_is_refused_while_its_client_still_sends(running: Ru
         assert statuses(read_all(one)) == [431]
 
 
+@pytest.mark.parametrize("part", [b"X: y\r\n", b"X"])
+def test_trailers_over_a_limit_are_refused(part: bytes, running: Running) -> None:
+    head = request("/", "Transfer-Encoding: chunked", method="POST")
+    with running.connect(head + b"4\r\nbody\r\n0\r\n" + part * 500_000) as one:
+        assert statuses(read_all(one)) == [431]
+
+
+def test_nothing_is_kept_of_a_connection_that_broke_between_requests(running: Running) -> None:
+    with running.connect(request()) as one:
+        assert statuses(one.recv(65_536)) == [200]
+        (kept,) = cast("set[Connection]", running.server.server_state.connections)
+        eventually(lambda: kept.timeout_keep_alive_task)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    eventually(lambda: not running.server.server_state.connections)
+    assert kept.timeout_keep_alive_task is None
+
+
 # Forms of requests -----------------------------------------------------------------------------
 
 
@@ -225,6 +243,18 @@ def test_a_body_after_the_offer_of_another_protocol_is_read(running: Running) ->
     with running.connect(head + b"body") as one:
         assert one.recv(65_536).endswith(b" body")
         one.sendall(request("/", "Connection: close"))
+        assert statuses(read_all(one)) == [200]
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_an_offer_of_another_protocol_does_not_keep_a_connection(
+    version: str, running: Running
+) -> None:
+    offer = request("/", "Connection: Upgrade, close", "Upgrade: h2c")
+    data = offer.replace(b"HTTP/1.1", f"HTTP/{version}".encode())
+    if version == "1.0":
+        data = data.replace(b", close", b"")
+    with running.connect(data + request()) as one:
         assert statuses(read_all(one)) == [200]
 
 
