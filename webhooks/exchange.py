@@ -103,6 +103,8 @@ class Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
+        #: HTTP/1.0 has no chunks, so an answer without a length cannot be sent.
+        self.takes_chunks = scope["http_version"] != "1.0"
         self._environ = _environ(scope)
         self._receive = receive
         self._send = send
@@ -202,12 +204,12 @@ def answer_of(status: str, headers: Headers, parts: Iterable[bytes]) -> Answer:
 
     Args:
         status: a line, as `200 OK`.
-        headers: they get a `Content-Length` where one is allowed.
+        headers: they get a `Content-Length` where one is allowed. The server adds a `Date`.
         parts: of the content. They are read and closed, unless they are a file.
     """
     code = int(status[:3])
     content = parts.file if isinstance(parts, FileWrapper) else _closed_after(parts)
-    encoded = [_encoded(header) for header in headers]
+    encoded = [_encoded(header) for header in headers if header[0] != "Date"]
     if code not in (204, 304) and not any(name == b"content-length" for name, _ in encoded):
         encoded.append((b"content-length", b"%d" % _size(content)))
     return Answer(code, encoded, content)

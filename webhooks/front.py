@@ -138,7 +138,7 @@ class Front:
         """Hold an answer, and ask the application again, until its answer is final."""
         ends = self._loop.time() + hold.seconds
         again: Answer | Hold = hold
-        if hold.stream is not None:
+        if hold.stream is not None and exchange.takes_chunks:
             await exchange.begin_stream(hold.stream)
         if hold.state is not None:
             exchange.state = hold.state

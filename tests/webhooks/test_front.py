@@ -111,6 +111,7 @@ class Scene:
         method: str = "GET",
         path: str = "/x",
         headers: Mapping[str, str] | Sequence[tuple[str, str]] = (),
+        version: str = "1.1",
     ) -> asyncio.Task[None]:
         """Begin a request."""
         pairs = headers.items() if isinstance(headers, Mapping) else headers
@@ -120,7 +121,7 @@ class Scene:
             "path": path,
             "headers": [(name.encode(), value.encode()) for name, value in pairs],
             "query_string": b"",
-            "http_version": "1.1",
+            "http_version": version,
             "scheme": "http",
             "server": ("127.0.0.1", 80),
             "client": ("127.0.0.1", 5000),
@@ -525,6 +526,20 @@ def test_a_stream_begins_with_the_hold_and_ends_with_the_answer(size: int) -> No
     run(play)
 
 
+def test_a_client_without_chunks_gets_a_stream_as_one_answer() -> None:
+    async def play() -> None:
+        job, answer = StatefulJob(EventStream((), b":\n", 0.001)), Exchanged()
+        scene = Scene(job)
+        task = scene.begin(answer, version="1.0")
+        await held(scene)
+        job.open = False
+        scene.subscriptions[0].changed("channel")
+        await task
+        assert (answer.body, answer.headers["content-length"]) == (b"done", "4")
+
+    run(play)
+
+
 def test_a_client_that_leaves_a_stream_is_no_error() -> None:
     async def play() -> None:
         job, answer = StatefulJob(EventStream((), b":\n", 0.001)), Exchanged()
@@ -758,6 +773,7 @@ def test_a_file_and_a_part_of_it_are_sent(
         expected = content[5:1_500_001] if asked else content
         assert (answer.status, answer.body == expected) == (206 if asked else 200, True)
         assert answer.headers["content-length"] == str(len(expected))
+        assert "date" not in answer.headers, "the server adds one"
 
     run(play)
 
