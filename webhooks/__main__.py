@@ -6,6 +6,7 @@ python -m webhooks --host 127.0.0.1 --port 8080 --workers 2
 from __future__ import annotations
 
 import logging
+import socket
 import sys
 from argparse import ArgumentParser
 
@@ -51,10 +52,29 @@ def main() -> None:
         timeout_graceful_shutdown=STOP_TIMEOUT_SECONDS,
     )
     logging.getLogger("uvicorn.error").setLevel(logging.INFO)  # of this process alone
-    supervisor = Supervisor(config, [config.bind_socket()])
+    supervisor = Supervisor(config, [_listening(options.host, options.port)])
+    log.get().info("web_listening", host=options.host, port=options.port)
     supervisor.run()
     if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):
         sys.exit(1)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens.
+
+    The workers of a web server that was killed a moment ago may still listen there. They are about
+    to stop, so this one does not wait for them.
+    """
+    try:
+        return socket.create_server(
+            (host, port),
+            family=socket.AF_INET6 if ":" in host else socket.AF_INET,
+            backlog=MAX_CONNECTIONS,
+            reuse_port=True,
+            dualstack_ipv6=host == "::",
+        )
+    except OSError as error:
+        sys.exit(f"cannot listen at {host}, port {port}: {error.strerror}")
 
 
 if __name__ == "__main__":
