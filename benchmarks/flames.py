@@ -74,11 +74,15 @@ def main() -> None:
 
 
 def budget(stacks: str) -> Counter[str]:
-    """Return the samples of each part. A line has the frames of a stack, and its samples."""
+    """Return the samples of each part. A line has the frames of a stack, and its samples.
+
+    A sample that was read while the process went on may be broken, and is left out.
+    """
     parts: Counter[str] = Counter()
     for line in stacks.splitlines():
         stack, _, samples = line.rpartition(" ")
-        parts[_part(stack.split(";"))] += int(samples)
+        if samples.isdigit():
+            parts[_part(stack.split(";"))] += int(samples)
     return parts
 
 

@@ -52,5 +52,6 @@ run (/x/celery/app.py:1);submit (/x/orchestrator/steps/submit.py:2);dumps (/x/js
 run (/x/celery/app.py:1);evalsha (/x/redis/client.py:7) 3
 run (/x/celery/app.py:1);evalsha (/x/redis/client.py:9) 2
 <module> (/x/__main__.py:1) 1
+a name that was broken (/x/
 """
     assert budget(stacks) == {"steps": 4, "Redis client": 5, "other": 1}
