@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -46,6 +47,16 @@ def test_a_page_of_a_named_origin_may_call(
     assert {*sent.lower().replace(" ", "").split(",")} == {name.lower() for name in SENT}
     read = called.headers["Access-Control-Expose-Headers"]
     assert {*read.replace(" ", "").split(",")} == {*READ}
+
+
+def test_a_page_may_ask_without_a_key_which_methods_a_route_has(
+    client: Callable[[str | None], FlaskClient],
+) -> None:
+    page = client(ORIGIN)
+    for rule in page.application.url_map.iter_rules():
+        if rule.rule.startswith("/v1/"):
+            answer = page.options(re.sub(r"<.*?>", "1", rule.rule), headers={"Origin": ORIGIN})
+            assert (answer.status_code, "Allow" in answer.headers) == (200, True), rule
 
 
 @pytest.mark.parametrize("origins", [None, "https://other.example"])
