@@ -21,6 +21,8 @@ from webhooks.supervisor import STOP_TIMEOUT_SECONDS, Supervisor
 MAX_CONNECTIONS = 4096
 #: A connection without a request is closed after this time. Seconds.
 IDLE_SECONDS = 75
+#: After SIGHUP, each new worker may take so long until it serves. Seconds.
+START_SECONDS = 60
 
 
 def main() -> None:
@@ -50,6 +52,7 @@ def main() -> None:
         limit_concurrency=MAX_CONNECTIONS,
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=STOP_TIMEOUT_SECONDS,
+        timeout_worker_healthcheck=START_SECONDS,
     )
     logging.getLogger("uvicorn.error").setLevel(logging.INFO)  # of this process alone
     supervisor = Supervisor(config, [_listening(options.host, options.port)])
