@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from celery import Celery, Task, signals
-from celery.exceptions import Reject
+from celery.exceptions import Reject, WorkerShutdown
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 from celery.worker import state
 from celery.worker.consumer import Consumer
@@ -111,10 +111,15 @@ class EnqueueTask(Task):  # type: ignore[misc]  # Celery has no types
     """A task whose failures are kept. Celery acknowledges their messages."""
 
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, _einfo: Any) -> None:
-        """Reject a message that raised, also in Celery: it can pass no field called `self`."""
+        """Reject a message that raised, also in Celery: it can pass no field called `self`.
+
+        Raises:
+            WorkerShutdown: we must stop before that. The message is not acknowledged then.
+        """
         message = EnqueueMessage(task_id, kwargs, args, {})
         reason = f"an unexpected {type(exc).__name__}"
-        _recorded(partial(reject_message, default_runtime(), message, reason), message)
+        if not _recorded(partial(reject_message, default_runtime(), message, reason), message):
+            raise WorkerShutdown
 
 
 @app.task(name="orchestrator.enqueue", bind=True, base=EnqueueTask)

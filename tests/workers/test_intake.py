@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from celery.exceptions import WorkerShutdown
 
 from orchestrator.enqueue import (
     CELERY_SCOPE,
@@ -233,6 +234,26 @@ def test_a_failure_is_kept_although_the_ledger_is_away_first(
 
     [message] = harness.ledger.rejected.page(9)
     assert message.reason == "an unexpected KeyError"
+
+
+def test_a_failure_is_not_acknowledged_when_intake_stops_while_the_ledger_is_away(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker(harness, monkeypatch)
+    intake = importlib.import_module("workers.intake")
+
+    def away(*_: Any, **__: Any) -> None:
+        raise LedgerUnavailable("away")
+
+    def crash(*_: Any) -> None:
+        raise KeyError("ours")
+
+    monkeypatch.setattr(RejectedMessages, "keep", away)
+    monkeypatch.setattr(intake, "take_message", crash)
+    monkeypatch.setattr(intake.state, "should_stop", 0)
+
+    with pytest.raises(WorkerShutdown):
+        intake.app.tasks["orchestrator.enqueue"].apply(kwargs={"prompt": "x"}, task_id="task-1")
 
 
 def test_a_message_that_costs_more_than_the_budget_of_a_day_stops_no_other(
