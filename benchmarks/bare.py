@@ -7,7 +7,7 @@ import sys
 from orchestrator.cli.ports import free_port
 from orchestrator.cli.processes import DEFAULTS
 from orchestrator.cli.stack import Stack
-from webhooks.__main__ import MAX_CONNECTIONS
+from webhooks.connection import MAX_CONNECTIONS
 
 #: Threads of each web process.
 THREADS = 8

@@ -14,11 +14,9 @@ from uvicorn import Config
 from uvicorn.config import STARTUP_FAILURE
 
 from orchestrator import log
-from webhooks.connection import Connection
+from webhooks.connection import MAX_CONNECTIONS, Connection
 from webhooks.supervisor import STOP_TIMEOUT_SECONDS, Supervisor
 
-#: Connections that one process serves at once. With more, requests are answered 503.
-MAX_CONNECTIONS = 4096
 #: A connection without a request is closed after this time. Seconds.
 IDLE_SECONDS = 75
 #: After SIGHUP, each new worker may take so long until it serves. Seconds.

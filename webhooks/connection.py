@@ -16,6 +16,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from orchestrator import log
 
+#: Connections that one process serves at once. With more, requests are answered 503.
+MAX_CONNECTIONS = 4096
 #: The longest time from the first byte of a request to the end of its head, and from the begin of a
 #: connection to the end of its first head. It may take twice as long until it is seen. Seconds.
 HEAD_SECONDS = 10.0
@@ -132,6 +134,8 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._current = cycle
+        if app is not self.app:  # too many connections: uvicorn would answer without a log line
+            app = self.app.refuse
         if cycle.scope["method"] != "HEAD":  # uvicorn writes nothing after its head
             cycle.transport = cast("asyncio.Transport", _JoinedWrites(self.transport))
         super()._start_asgi_task(cycle, app)

@@ -100,6 +100,12 @@ class Front:
         if answer is not None:
             await exchange.answer(answer, self._read)
 
+    async def refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request in place of the application, because there are too many clients."""
+        exchange = Exchange(scope, receive, send)
+        answer = self._refusal(exchange, "too many connections are open")
+        await exchange.answer(answer, self._read)
+
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
         self.start(asyncio.get_running_loop())

@@ -21,6 +21,7 @@ from orchestrator.runtime import Runtime, default_runtime
 from orchestrator.settings.environment import ConfigError
 from webhooks import path_prefix
 from webhooks.app import create_app
+from webhooks.connection import MAX_CONNECTIONS
 from webhooks.front import Front
 from webhooks.receiver import MAX_LONG_BYTES, PREFIX
 
@@ -42,7 +43,8 @@ def front(runtime: Runtime, at_end: Callable[[], None] = lambda: None) -> Front:
     return Front(
         flask_app,
         max_body_bytes=longest + 64 * 1024,
-        max_held=_allow_open_files() // 2,  # the others are for callbacks and for files
+        # The others are for callbacks and for files.
+        max_held=min(_allow_open_files(), MAX_CONNECTIONS) // 2,
         subscribe=runtime.ledger.outcomes.subscription,
         at_end=at_end,
         is_short=partial(_is_short, runtime),

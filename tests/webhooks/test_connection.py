@@ -170,6 +170,21 @@ def test_a_held_answer_outlives_the_limits_and_is_given_at_the_stop(
     assert (statuses(answer), answer[-4:]) == ([200], b"held")
 
 
+def test_a_request_is_refused_when_too_many_clients_are_connected(running: Running) -> None:
+    running.server.config.limit_concurrency = 2
+    with running.connect() as first, capture_logs() as lines:
+        eventually(lambda: running.server.server_state.connections)
+        with running.connect(request("/v1/images/generations")) as one:
+            answer = read_all(one)
+        eventually(lambda: len(running.server.server_state.connections) == 1)
+        first.sendall(request("/", "Connection: close"))
+        assert statuses(read_all(first)) == [200]
+    assert statuses(answer) == [503]
+    assert b"\r\nretry-after: 1\r\n" in answer
+    assert answer.partition(b"\r\n\r\n")[2].startswith(b'{"error":')
+    assert [line["event"] for line in lines] == ["request_refused"]
+
+
 # Hasty clients ---------------------------------------------------------------------------------
 
 
