@@ -6,7 +6,6 @@ python -m webhooks --host 127.0.0.1 --port 8080 --workers 2
 from __future__ import annotations
 
 import logging
-import socket
 import sys
 from argparse import ArgumentParser
 
@@ -53,29 +52,14 @@ def main() -> None:
         timeout_worker_healthcheck=START_SECONDS,
     )
     logging.getLogger("uvicorn.error").setLevel(logging.INFO)  # of this process alone
-    supervisor = Supervisor(config, [_listening(options.host, options.port)])
-    log.get().info("web_listening", host=options.host, port=options.port)
+    try:
+        supervisor = Supervisor(config)
+    except OSError as error:
+        sys.exit(f"cannot listen at {options.host}, port {options.port}: {error.strerror}")
+    log.get().info("web_starting", host=options.host, port=options.port, workers=options.workers)
     supervisor.run()
     if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):
         sys.exit(1)
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    """Return a socket that listens.
-
-    The workers of a web server that was killed a moment ago may still listen there. They are about
-    to stop, so this one does not wait for them.
-    """
-    try:
-        return socket.create_server(
-            (host, port),
-            family=socket.AF_INET6 if ":" in host else socket.AF_INET,
-            backlog=MAX_CONNECTIONS,
-            reuse_port=True,
-            dualstack_ipv6=host == "::",
-        )
-    except OSError as error:
-        sys.exit(f"cannot listen at {host}, port {port}: {error.strerror}")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import socket
 from time import monotonic
 
+from uvicorn import Config
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
@@ -19,7 +21,33 @@ _log = logging.getLogger("uvicorn.error")
 
 
 class Supervisor(Multiprocess):
-    """A supervisor of uvicorn that waits for no worker that hangs. The arguments are uvicorn's."""
+    """A supervisor of uvicorn that waits for no worker that hangs.
+
+    Args:
+        config: of the server.
+
+    Raises:
+        OSError: nothing can listen at its address.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._bound = bound(config)
+        super().__init__(config, [])
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """A new socket for the worker that is started now. The one before has its own by then.
+
+        At one socket, a worker takes all connections that come at the same time. The system spreads
+        them over several sockets of one address.
+        """
+        self._bound.close()
+        self._bound = bound(self.config)
+        return [self._bound]
+
+    @sockets.setter
+    def sockets(self, _: object) -> None:
+        """Keep none, because uvicorn sets it."""
 
     def keep_subprocess_alive(self) -> None:
         """Start the workers again that have ended, unless one cannot start.
@@ -39,9 +67,8 @@ class Supervisor(Multiprocess):
             self.processes[index].start()
 
     def terminate_all(self) -> None:
-        """Stop the workers, and listen no more. A client would wait for nobody otherwise."""
-        for listening in self.sockets:
-            listening.close()
+        """Stop the workers. Nobody waits at the socket that is left here."""
+        self._bound.close()
         super().terminate_all()
 
     def join_all(self) -> None:
@@ -53,3 +80,25 @@ class Supervisor(Multiprocess):
                 _log.error(f"Worker [{worker.pid}] did not stop in time, and is killed")
                 worker.kill()
                 worker.process.join()
+
+
+def bound(config: Config) -> socket.socket:
+    """Return a socket at the address of a server. A worker begins to listen when it can serve.
+
+    The workers of a server that was killed a moment ago may still listen there.
+
+    Raises:
+        OSError: nothing can listen there.
+    """
+    is_ipv6 = ":" in config.host
+    one = socket.socket(socket.AF_INET6 if is_ipv6 else socket.AF_INET)
+    try:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if is_ipv6:  # `::` takes IPv4, too
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        one.bind((config.host, config.port))
+    except BaseException:
+        one.close()
+        raise
+    return one

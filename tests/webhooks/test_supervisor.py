@@ -9,12 +9,14 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 from uvicorn import Config
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors.multiprocess import Process
 
+from orchestrator.cli.ports import free_port
 from tests.ledger.kit import eventually
 from webhooks import supervisor as supervisor_module
 from webhooks.supervisor import Supervisor
@@ -25,11 +27,9 @@ pytestmark = pytest.mark.server
 @pytest.fixture
 def supervisor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervisor]:
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # the signals of this process
-    config = Config("no.such:app", log_config=None, timeout_worker_healthcheck=0)
-    supervisor = Supervisor(config, [socket.create_server(("127.0.0.1", 0))])
+    supervisor = Supervisor(Config("no.such:app", port=free_port(), log_config=None))
     yield supervisor
-    for listening in supervisor.sockets:
-        listening.close()
+    supervisor._bound.close()
     for worker in supervisor.processes:
         worker.kill()
         worker.process.join()
@@ -44,11 +44,37 @@ def add_worker(supervisor: Supervisor, action: Callable[[int], None], value: int
     return worker
 
 
-def test_a_stop_refuses_new_connections_while_a_worker_answers(supervisor: Supervisor) -> None:
-    address = supervisor.sockets[0].getsockname()
+def test_workers_share_the_connections_that_come_at_once(supervisor: Supervisor) -> None:
+    with ExitStack() as closing:
+        listening = [closing.enter_context(supervisor.sockets[0].dup()) for _ in range(2)]
+        for each in listening:
+            each.listen()
+            each.setblocking(False)
+        for _ in range(40):
+            closing.enter_context(socket.create_connection(listening[0].getsockname()))
+        for each in listening:
+            closing.enter_context(each.accept()[0])
+
+
+def test_nobody_waits_at_a_server_that_stops(supervisor: Supervisor) -> None:
+    [last] = supervisor.sockets
+    last.listen()
+    address = last.getsockname()
     supervisor.terminate_all()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address, 60)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "::"])
+def test_an_address_in_use_is_refused_before_a_worker_starts(host: str) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as other:
+        try:
+            other.bind((host, 0))
+        except OSError:
+            pytest.skip("there is no IPv6")
+        other.listen()
+        with pytest.raises(OSError, match="in use"):
+            Supervisor(Config("no.such:app", host=host, port=other.getsockname()[1]))
 
 
 def test_a_worker_that_does_not_stop_is_killed(
