@@ -163,16 +163,21 @@ class Connection(HttpToolsProtocol):
         return None
 
     def _refuse(self, status: HTTPStatus) -> None:
-        """Answer what cannot be read. Close the connection."""
+        """Answer what cannot be read, unless other answers are due. Close the connection."""
         if self._is_refused:
             return
-        self._is_refused = True
+        self._is_refused, self._head_began = True, None
         current = self._current
         if current and not current.response_complete:
-            is_read = not current.more_body or self.pipeline
+            if not current.more_body:  # all requests before the refused one are still answered
+                if self.cycle.more_body:
+                    self.pipeline.popleft()
+                last = self.pipeline[0][0] if self.pipeline else current
+                last.keep_alive = False
+                return
             _end(current)
-            if current.response_started or is_read:
-                self.transport.close()  # a refusal would be taken for the answer to that request
+            if current.response_started:
+                self.transport.close()  # a refusal would be taken for a part of that answer
                 return
         text = f"{status.value} {status.phrase}"
         lines = f"HTTP/1.1 {text}", "content-type: text/plain", f"content-length: {len(text)}"

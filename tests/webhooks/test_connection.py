@@ -151,8 +151,9 @@ def test_an_answer_that_is_read_slowly_is_sent_to_its_end(
     assert content.count(b"x") == len(content) == LONG
 
 
+@pytest.mark.parametrize("following", [b"", b"nonsense\r\n\r\n"])
 def test_a_held_answer_outlives_the_limits_and_is_given_at_the_stop(
-    monkeypatch: pytest.MonkeyPatch, running: Running
+    following: bytes, monkeypatch: pytest.MonkeyPatch, running: Running
 ) -> None:
     monkeypatch.setattr(connection, "HEAD_SECONDS", 0.01)
     monkeypatch.setattr(connection, "UNREAD_SECONDS", 0.0)
@@ -163,7 +164,7 @@ def test_a_held_answer_outlives_the_limits_and_is_given_at_the_stop(
         return check(one, now)
 
     monkeypatch.setattr(Connection, "_reason_to_close", counted)
-    with running.connect(request("/held")) as one:
+    with running.connect(request("/held") + following) as one:
         eventually(lambda: running.subscriptions[0].channels and len(checks) > 20)
         running.server.should_exit = True
         answer = read_all(one)
@@ -197,15 +198,25 @@ def test_requests_that_are_sent_together_are_answered_in_turn(running: Running) 
     assert b"HTTP_LAST" in answers.rpartition(b"\r\n\r\n")[2]
 
 
-def test_no_more_requests_wait_than_allowed(running: Running) -> None:
-    with running.connect(request("/held") + request() * (MAX_PIPELINED + 1)) as one:
-        assert read_all(one) == b"", "an answer now would be taken for that of the first request"
-    eventually(lambda: not running.subscriptions[0].channels)
-
-
-def test_what_is_no_request_gets_no_answer_in_the_place_of_another(running: Running) -> None:
-    with running.connect(request("/held") + b"nonsense\r\n\r\n") as one:
-        assert read_all(one) == b""
+@pytest.mark.parametrize(
+    ("following", "answered"),
+    [
+        (b"nonsense\r\n\r\n", 0),
+        (request() + b"nonsense\r\n\r\n", 1),
+        (request() + request("/", "Transfer-Encoding: chunked", method="POST") + b"zz\r\n", 1),
+        (request() * (MAX_PIPELINED + 2), MAX_PIPELINED),
+    ],
+)
+def test_what_is_refused_leaves_the_answers_to_earlier_requests(
+    following: bytes, answered: int, running: Running
+) -> None:
+    with running.connect(request("/held") + following) as one:
+        eventually(lambda: running.subscriptions[0].channels)
+        running.front._loop.call_soon_threadsafe(running.front.stop)
+        answers = read_all(one)
+    assert statuses(answers) == [200] * (1 + answered)
+    assert b"\r\n\r\nheldHTTP/1.1" in answers or not answered
+    assert b"\r\nconnection: close\r\n" in answers.rpartition(b"HTTP/1.1 ")[2]
 
 
 @pytest.mark.parametrize("size", [100_000, 8_000_000])
