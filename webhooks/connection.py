@@ -197,8 +197,9 @@ class Connection(HttpToolsProtocol):
             self._check_later()
 
     def _reason_to_close(self, now: float) -> str | None:
-        if self._head_began is not None and self.flow.read_paused:
-            self._head_began = now
+        is_idle = self.cycle is None or self.cycle.response_complete
+        if self._head_began is not None and not is_idle:
+            self._head_began = now  # its time counts from the answer to the request before it
         if self._head_began is not None and now - self._head_began >= HEAD_SECONDS:
             return f"a request took more than {HEAD_SECONDS:g} s to arrive"
         unread = self.transport.get_write_buffer_size()
@@ -206,7 +207,6 @@ class Connection(HttpToolsProtocol):
             self._unread, self._unread_since = unread, now
         elif now - self._unread_since >= UNREAD_SECONDS:
             return f"nothing of an answer was read for {UNREAD_SECONDS:g} s"
-        is_idle = self.cycle is None or self.cycle.response_complete
         if is_idle and self._head_began is None and self.timeout_keep_alive_task is None:
             self._head_began = now  # it sent line ends, which are no request
         return None
