@@ -151,7 +151,7 @@ def test_an_answer_that_is_read_slowly_is_sent_to_its_end(
     assert content.count(b"x") == len(content) == LONG
 
 
-@pytest.mark.parametrize("following", [b"", b"nonsense\r\n\r\n"])
+@pytest.mark.parametrize("following", [b"", b"nonsense\r\n\r\n", b"GET /"])
 def test_a_held_answer_outlives_the_limits_and_is_given_at_the_stop(
     following: bytes, monkeypatch: pytest.MonkeyPatch, running: Running
 ) -> None:
