@@ -173,14 +173,25 @@ class Exchange:
         content = answer.content
         if not isinstance(content, bytes):
             with content as file:
-                while part := await read(file):
-                    await self._send_part(part)
+                await self._send_file(file, read)
             content = b""
         if self.closing:
             await self._send_part(content)
             await self._linger()
             content = b""
         await self._send_part(content, is_last=True)
+
+    async def _send_file(
+        self, file: BinaryIO, read: Callable[[BinaryIO], Awaitable[bytes]]
+    ) -> None:
+        """Send a file, unless the client goes away. The server drops what is sent then."""
+        gone = None if self.closing else asyncio.ensure_future(self.gone())
+        try:
+            while not (gone and gone.done()) and (part := await read(file)):
+                await self._send_part(part)
+        finally:
+            if gone:
+                gone.cancel()
 
     async def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         if self.closing:

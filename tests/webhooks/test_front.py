@@ -19,7 +19,7 @@ from orchestrator.step_loop import in_thread
 from webhooks import exchange, held_answers, request_bodies
 from webhooks import front as front_module
 from webhooks import threads as threads_module
-from webhooks.exchange import MAX_ANSWER_BYTES
+from webhooks.exchange import MAX_ANSWER_BYTES, PART_BYTES
 from webhooks.front import Application, Front
 from webhooks.threads import Threads
 
@@ -774,6 +774,26 @@ def test_a_file_and_a_part_of_it_are_sent(
         assert (answer.status, answer.body == expected) == (206 if asked else 200, True)
         assert answer.headers["content-length"] == str(len(expected))
         assert "date" not in answer.headers, "the server adds one"
+
+    run(play)
+
+
+def test_a_file_is_not_read_for_a_client_that_went_away(tmp_path: Path) -> None:
+    (tmp_path / "image").write_bytes(b"x" * PART_BYTES * 8)
+
+    class Leaving(Exchanged):
+        async def send(self, message: dict[str, Any]) -> None:
+            await super().send(message)
+            if self.body:
+                self.gone.set()
+
+    def app(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+        return send_file(tmp_path / "image", environ, mimetype="image/png")(environ, start)
+
+    async def play() -> None:
+        answer = Leaving()
+        await Scene(app).begin(answer)
+        assert PART_BYTES <= len(answer.body) < PART_BYTES * 8
 
     run(play)
 
