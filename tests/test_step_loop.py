@@ -117,24 +117,28 @@ def test_a_stack_that_is_used_again_has_nothing_of_the_step_before(steps: StepLo
 
 def test_a_thread_keeps_so_many_stacks_and_ends_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step_loop, "MAX_IDLE_STACKS", 2)
-    loop, stacks = StepLoop("stopped"), list[greenlet]()
-
-    def step() -> None:
-        stacks.append(getcurrent())
-        sleep(0)
+    loop, stacks, futures = StepLoop("stopped"), set[greenlet](), list[asyncio.Future[int]]()
 
     def waits() -> None:
-        step()
-        wait_for(future_of_loop())
+        stacks.add(getcurrent())
+        futures.append(future_of_loop())
+        wait_for(futures[-1])
+
+    def answer_all() -> None:
+        stacks.add(getcurrent())
+        for future in futures:
+            future.set_result(0)
 
     def open_stacks() -> int:
         return sum(not stack.dead for stack in stacks)
 
-    for each in [begin(loop, step) for _ in range(5)]:
+    results = [begin(loop, waits) for _ in range(5)]
+    eventually(lambda: len(futures) == 5)
+    for each in (begin(loop, answer_all), *results):
         each.result(LIMIT)
     eventually(lambda: open_stacks() == 2)
     waiting = begin(loop, waits)
-    begin(loop, step).result(LIMIT)
+    eventually(lambda: len(futures) == 6)
 
     loop.stop()
 
