@@ -60,6 +60,11 @@ class Rack:
         address = CallbackAddress("evolink", job_id or identifiers.new_job_id(0, now_ms()), 1)
         return urlsplit(address.url(self.settings)).path
 
+    def forged_path(self) -> str:
+        """The same with a wrong token."""
+        path = self.path()
+        return path[:-2] + ("BB" if path.endswith("AA") else "AA")
+
     def running(self, task_id: str = TASK) -> str:
         """A job that waits for its callback. It begins in an hour: no worker takes it."""
         ledger = _ledger(self.stack.env["ORCHESTRATOR_REDIS_URL"])

@@ -176,7 +176,7 @@ def test_only_what_is_verified_is_spooled(open_scene: Open) -> None:
     now = receiver.harness.clock() // 1000
     with scene.away():
         statuses = [
-            receiver.send(f"{path[:-2]}AA", good, headers=signed(good, now)).status_code,
+            receiver.send(f"{path}A", good, headers=signed(good, now)).status_code,
             receiver.send(path, good).status_code,
             receiver.send(path, b"no JSON", headers=signed(b"no JSON", now)).status_code,
             receiver.send(path, b" " * 300_000).status_code,
