@@ -1,4 +1,4 @@
-"""Starts a hand-written WSGI application in granian, with the numbers of the product."""
+"""Starts a hand-written WSGI application in granian, with as many processes as the product."""
 
 from __future__ import annotations
 

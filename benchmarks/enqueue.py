@@ -1,7 +1,7 @@
 """Compares enqueuing with a bare flask-smorest route, and a batch of 100 with single jobs.
 
-The bare route checks the same body by the same schema, and stores nothing. Both run on the same
-server with the same number of processes. Redis syncs each write before it answers.
+The bare route checks the same body by the same schema, and stores nothing. It runs in granian, and
+has as many processes. Redis syncs each write before it answers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Compares the throughput of the receiver with a minimal Flask route on the same server and Redis.
+"""Compares the throughput of the receiver with a minimal Flask route in granian, on the same Redis.
 
 Each callback settles its own job over one of 64 connections. The load generator and Redis run on
 the same machine. Goal: at least 0.95 of the rate of the minimal route.

@@ -10,6 +10,7 @@ import sys
 from argparse import ArgumentParser
 
 from uvicorn import Config
+from uvicorn._types import ASGI3Application
 from uvicorn.config import STARTUP_FAILURE
 
 from orchestrator import log
@@ -30,11 +31,34 @@ def main() -> None:
     parser.add_argument("--workers", required=True, type=int)
     options = parser.parse_args()
     log.configure()
-    config = Config(
-        "webhooks.server:app",
-        host=options.host,
-        port=options.port,
-        workers=options.workers,
+    config = server_config(options.host, options.port, options.workers)
+    logging.getLogger("uvicorn.error").setLevel(logging.INFO)  # of this process alone
+    try:
+        supervisor = Supervisor(config)
+    except OSError as error:
+        sys.exit(f"cannot listen at {options.host}, port {options.port}: {error.strerror}")
+    log.get().info("web_starting", host=options.host, port=options.port, workers=options.workers)
+    supervisor.run()
+    if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):
+        sys.exit(1)
+
+
+def server_config(
+    host: str, port: int, workers: int, app: str | ASGI3Application = "webhooks.server:app"
+) -> Config:
+    """Return the options of uvicorn.
+
+    Args:
+        host: an IP address.
+        port: of this machine.
+        workers: the number of processes.
+        app: an ASGI application, or where each process finds it.
+    """
+    return Config(
+        app,
+        host=host,
+        port=port,
+        workers=workers,
         interface="asgi3",
         loop="uvloop",
         http=Connection,
@@ -51,15 +75,6 @@ def main() -> None:
         timeout_graceful_shutdown=STOP_TIMEOUT_SECONDS,
         timeout_worker_healthcheck=START_SECONDS,
     )
-    logging.getLogger("uvicorn.error").setLevel(logging.INFO)  # of this process alone
-    try:
-        supervisor = Supervisor(config)
-    except OSError as error:
-        sys.exit(f"cannot listen at {options.host}, port {options.port}: {error.strerror}")
-    log.get().info("web_starting", host=options.host, port=options.port, workers=options.workers)
-    supervisor.run()
-    if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):
-        sys.exit(1)
 
 
 if __name__ == "__main__":

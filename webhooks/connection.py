@@ -18,7 +18,7 @@ from orchestrator import log
 
 #: Connections that one process serves at once. With more, requests are answered 503.
 MAX_CONNECTIONS = 4096
-#: The longest time from the first byte of a request to the end of its head, and from the begin of a
+#: The longest time from the first byte of a request to the end of its head, and from the start of a
 #: connection to the end of its first head. It may take twice as long until it is seen. Seconds.
 HEAD_SECONDS = 10.0
 #: The largest head of a request, and its target in it. Trailers may be as large as a head. Bytes.
@@ -32,9 +32,9 @@ UNREAD_SECONDS = 75.0
 #: otherwise. Seconds.
 REFUSED_SECONDS = 2.0
 
-#: HTTP/0.9 has no headers. HTTP/2 has another form.
+#: The versions of HTTP that are read. HTTP/0.9 has no headers, and HTTP/2 has another form.
 VERSIONS = ("1.1", "1.0")
-#: It has no content. A client that expects it sends its body then.
+#: How an interim answer begins. A client that expects it sends its body then.
 _CONTINUE = b"HTTP/1.1 100 "
 
 _closed = log.RateLimitedLog("connection_closed")
@@ -106,7 +106,7 @@ class Connection(HttpToolsProtocol):
             self.headers = []  # trailers, which follow a body in chunks, are no headers
 
     def on_chunk_header(self) -> None:
-        """Note the begin of a chunk. The last one has trailers in the place of a content."""
+        """Note the start of a chunk. The last one has trailers in place of content."""
         self._head_bytes = 0
 
     def on_body(self, body: bytes) -> None:

@@ -91,7 +91,7 @@ class Front:
         self._held.stop()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request. The server also tells the begin and the end of the process so."""
+        """Answer one request. The server also says here when the process starts and ends."""
         if scope["type"] == "lifespan":
             await self._live(receive, send)
             return

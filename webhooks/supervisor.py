@@ -41,9 +41,10 @@ class Supervisor(Multiprocess):
         At one socket, a worker takes all connections that come at the same time. The system spreads
         them over several sockets of one address.
         """
+        new = bound(self.config)  # first, so that nobody else gets the port meanwhile
         self._bound.close()
-        self._bound = bound(self.config)
-        return [self._bound]
+        self._bound = new
+        return [new]
 
     @sockets.setter
     def sockets(self, _: object) -> None:

@@ -11,12 +11,13 @@ from typing import Any, cast
 
 import pytest
 from structlog.testing import capture_logs
-from uvicorn import Config, Server
+from uvicorn import Server
 
 from orchestrator.api.holds import ENVIRON_KEY, Hold
 from tests.ledger.kit import eventually
 from tests.webhooks.test_front import FakeSubscription
 from webhooks import connection
+from webhooks.__main__ import server_config
 from webhooks.connection import MAX_HEADERS, MAX_PIPELINED, Connection
 from webhooks.front import Front
 
@@ -50,19 +51,8 @@ class Running:
             max_held=10,
             subscribe=self._subscribe,  # type: ignore[arg-type]
         )
-        config = Config(
-            self.front,
-            interface="asgi3",
-            loop="uvloop",
-            http=Connection,
-            ws="none",
-            proxy_headers=False,
-            log_config=None,
-            log_level="critical",
-            access_log=False,
-        )
         self.listening = socket.create_server(("127.0.0.1", 0))
-        self.server = Server(config)
+        self.server = Server(server_config("127.0.0.1", 0, 1, self.front))
         self._thread = threading.Thread(target=self.server.run, args=([self.listening],))
         self._thread.start()
         eventually(lambda: self.server.started)
@@ -95,11 +85,11 @@ def request(path: str = "/", *headers: str, method: str = "GET") -> bytes:
 
 def read_all(one: socket.socket) -> bytes:
     """Return what comes until the connection is closed."""
-    parts = list[bytes]()
+    received = bytearray()
     with suppress(ConnectionResetError):
-        while part := one.recv(65_536):
-            parts.append(part)
-    return b"".join(parts)
+        while more := one.recv(65_536):
+            received += more
+    return bytes(received)
 
 
 def statuses(answers: bytes) -> list[int]:
