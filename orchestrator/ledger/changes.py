@@ -150,6 +150,7 @@ class ChangeStreams:
     def _jobs(self, job_ids: Sequence[str]) -> Iterator[StoredJob]:
         with self._redis() as client:
             reads: list[Command] = []
+            job_ids = [job_id for job_id in job_ids if identifiers.is_job_id(job_id)]
             for job_id in job_ids:
                 reads.append(("LRANGE", keys.events(job_id), 0, -1))
                 reads.append(("HGETALL", keys.job(job_id)))  # it knows what the lines leave out

@@ -21,6 +21,7 @@ from orchestrator.ledger import codec, identifiers, keys
 from orchestrator.ledger.results import Lease, Result
 from orchestrator.ledger.script import Script, load
 from orchestrator.ledger.script_runner import ScriptRunner
+from orchestrator.ledger.spoiled import read_all
 from orchestrator.ledger.timeline import read_events
 
 #: A stream keeps at least this many of the newest notifications.
@@ -236,11 +237,10 @@ class FollowUps:
         lowest = sorted([*first, *own], key=lambda entry: entry[1])
         return number + len(own), list(dict.fromkeys(job_id for job_id, _ in lowest))[:limit]
 
-    def _tenants(self, job_ids: list[str]) -> dict[str, str | None]:
-        with self._redis() as client, client.pipeline(transaction=False) as pipe:
-            for job_id in job_ids:
-                pipe.hget(keys.job(job_id), "tenant")
-            return dict(zip(job_ids, pipe.execute(), strict=True))
+    def _tenants(self, job_ids: list[str]) -> dict[str, Any]:
+        with self._redis() as client:
+            tenants = read_all(client, [("HGET", keys.job(job_id), "tenant") for job_id in job_ids])
+        return dict(zip(job_ids, tenants, strict=True))
 
     def given_up(self, limit: int, *, now: int) -> tuple[int, list[str]]:
         """Return the number of dead archives whose first link has not expired, and `limit` of them.
@@ -272,7 +272,8 @@ class FollowUps:
                     answers: Any = pipe.execute()
                 step = 2 if limit else 1
                 number += sum(answers[::step])
-                lowest += [entry for entries in answers[1::2] if limit for entry in entries]
+                listed = [entry for entries in answers[1::2] if limit for entry in entries]
+                lowest += [entry for entry in listed if identifiers.is_job_id(entry[0])]
         return number, sorted(lowest, key=lambda entry: entry[1])
 
     def _run(self, script: Script, job_id: str, args: list[Any]) -> Result:

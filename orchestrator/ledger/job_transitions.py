@@ -124,7 +124,7 @@ class JobTransitions:
             return codec.read_job(job_id, named)
         except UnreadableJob:
             if named.get("status") == Status.SUBMITTING:
-                due_at, tries = now + UNREADABLE_WAIT_MS, int(named.get("tries", 0))
+                due_at, tries = now + UNREADABLE_WAIT_MS, named.get("tries", "0")
                 args: list[str | int] = [now, named["attempt"], token, due_at, tries, "deferred"]
                 args += ["{}", "", "", Departure.NONE]
                 args += [self.admission.limits[identifiers.shard_of(job_id)]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from heapq import merge, nlargest
@@ -12,12 +12,13 @@ from itertools import islice
 from typing import Any, cast
 
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from orchestrator.clock import DAY_MS
 from orchestrator.jobs.model import Job
 from orchestrator.jobs.tenant import DEFAULT_TENANT
 from orchestrator.ledger import codec, identifiers, keys, snapshots
-from orchestrator.ledger.refusals import UnreadableJob
+from orchestrator.ledger.refusals import LedgerMismatch, UnreadableJob
 from orchestrator.ledger.results import Result
 from orchestrator.ledger.script import load
 from orchestrator.ledger.snapshots import Snapshot, read_snapshots, unlisted_jobs
@@ -127,7 +128,7 @@ class Overview:
 
     def unconfirmed(self, limit: int) -> tuple[int, list[Unconfirmed]]:
         """Return the number of unconfirmed attempts, and the `limit` newest attempts."""
-        number, newest = 0, []
+        number, newest = 0, list[Unconfirmed]()
         with self._redis() as client:
             for shard in self._shards:
                 key = keys.unconfirmed(shard)
@@ -137,7 +138,7 @@ class Overview:
                         pipe.zrange(key, 0, limit - 1, desc=True, withscores=True)
                     size, *listed = cast(Any, pipe.execute())
                 number += size
-                newest += [_unconfirmed(*entry) for entries in listed for entry in entries]
+                newest += _unconfirmed(entry for entries in listed for entry in entries)
         return number, nlargest(limit, newest, key=lambda entry: entry.since)
 
     def snapshots(self, shard: int) -> Iterator[Snapshot]:
@@ -238,20 +239,27 @@ class Overview:
         """Yield the ids of jobs that were created before a time (ms), oldest first, in pages."""
         with self._redis() as client:
             for ids in self._listed(client, shard, PAGE_JOBS):
-                old = [job_id for job_id in ids if identifiers.created_at(job_id) < time]
+                known = [job_id for job_id in ids if identifiers.is_job_id(job_id)]
+                old = [job_id for job_id in known if identifiers.created_at(job_id) < time]
                 if old:
                     yield old
-                if len(old) < len(ids):
+                if len(old) < len(known):
                     return
 
     def forget(self, job_id: str, *, before: int) -> Result:
         """Delete a job that ended before a time (ms) and has no pending follow-up.
 
         Returns:
-            FORGOTTEN, KEPT or MISSING.
+            FORGOTTEN, KEPT (also a job that this version cannot read) or MISSING.
+
+        Raises:
+            LedgerUnavailable: Redis is away.
         """
-        with self._redis() as client:
-            return Result(self._forget.run(client, keys.of(job_id), [before])[0])
+        try:
+            with self._redis() as client:
+                return Result(self._forget.run(client, keys.of(job_id), [before])[0])
+        except (LedgerMismatch, ResponseError):
+            return Result.KEPT
 
     def _older(
         self, client: Redis, cursor: str | None, limit: int, tenant: str | None
@@ -275,6 +283,9 @@ class Overview:
             last = f"({ids[-1]}"
 
 
-def _unconfirmed(member: str, score: float) -> Unconfirmed:
-    job_id, _, attempt = member.partition(".")
-    return Unconfirmed(job_id, int(attempt), int(score))
+def _unconfirmed(entries: Iterable[tuple[str, float]]) -> Iterator[Unconfirmed]:
+    """Yield the attempts of entries. What names no attempt is left out."""
+    for member, score in entries:
+        job_id, _, attempt = member.partition(".")
+        if identifiers.is_job_id(job_id) and attempt.isdecimal():
+            yield Unconfirmed(job_id, int(attempt), int(score))

@@ -232,7 +232,7 @@ def unlisted_jobs(client: Redis, shard: int) -> Iterator[dict[str, str]]:
 def _without_job(client: Redis, shard: int, ids: list[str]) -> list[str]:
     """Return the ids that are not in the index of jobs, or have no job."""
     scores: Any = client.zmscore(keys.jobs(shard), ids)
-    jobs = [keys.job(job_id) for job_id in ids]
+    jobs = [f"{keys.root(shard)}job:{job_id}" for job_id in ids]  # some may be no job ids
     if None not in scores and client.exists(*jobs) == len(ids):  # nearly always
         return []
     with client.pipeline(transaction=False) as pipe:

@@ -52,7 +52,7 @@ def read_totals(watch: Any, shard: int) -> Totals | None:
         watch: a pipeline that watches the counts of the shard. It is executed.
         shard: the shard.
     """
-    flows = watch.zrange(keys.flows(shard), 0, -1)
+    flows = [flow for flow in watch.zrange(keys.flows(shard), 0, -1) if flow.count(":") >= 2]
     providers = sorted({flow.split(":")[1] for flow in flows})
     batches = watch.hkeys(keys.open_batches(shard))
     watch.multi()

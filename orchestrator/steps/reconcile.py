@@ -7,12 +7,14 @@ gives the jobs to the worker's own lanes, and takes only what has a place there.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Protocol
 
+from orchestrator import log
 from orchestrator.clock import DAY_MS
 from orchestrator.jobs.model import FOLLOW_UPS, Step
-from orchestrator.ledger import Room
+from orchestrator.ledger import LedgerUnavailable, Room
 from orchestrator.messages import Nudger
 from orchestrator.metrics import definitions as metrics
 from orchestrator.runtime import Runtime
@@ -24,6 +26,10 @@ MAX_JOBS = 1000
 TIDY_SHARE = 0.1
 #: The most follow-ups of a kind that one sweep takes. The next sweep takes the rest.
 MAX_FOLLOW_UPS = 500
+#: A due job: its id, its step and its provider.
+Due = tuple[str, Step, str]
+#: Lists due jobs.
+ListJobs = Callable[[], Iterable[Due]]
 
 
 class Places(Protocol):
@@ -83,9 +89,11 @@ def take_due(runtime: Runtime, places: Places) -> int:
     room, taken, shards = places.room(), 0, runtime.ledger.shards
     first = int(runtime.random() * shards)  # so that no shard always comes last
     for number in range(shards):
+        shard = (first + number) % shards
         due: dict[tuple[Step, str], list[str]] = {}
-        for job_id, step, provider in _due(runtime, (first + number) % shards, room):
-            due.setdefault((step, provider), []).append(job_id)
+        for list_jobs in _lists(runtime, shard, room):
+            for job_id, step, provider in _listed(list_jobs, shard):
+                due.setdefault((step, provider), []).append(job_id)
         for (step, provider), job_ids in due.items():
             room.take(step, provider, len(job_ids))
             places.take(step, job_ids, provider)
@@ -93,17 +101,31 @@ def take_due(runtime: Runtime, places: Places) -> int:
     return taken
 
 
-def _due(runtime: Runtime, shard: int, room: Room) -> Iterator[tuple[str, Step, str]]:
-    """Yield the due jobs of a shard that have room: job, step and provider."""
+def _listed(list_jobs: ListJobs, shard: int) -> Iterable[Due]:
+    """Return due jobs; none if their list cannot be read. Then the other lists are not delayed."""
+    try:
+        return list_jobs()
+    except LedgerUnavailable:
+        raise
+    except Exception:  # noqa: BLE001  # somebody changed a key of the list
+        log.get().exception("due_jobs_unreadable", shard=shard)
+        return ()
+
+
+def _lists(runtime: Runtime, shard: int, room: Room) -> Iterator[ListJobs]:
+    """Yield functions that list the due jobs of a shard that have room."""
     now, ledger = runtime.clock(), runtime.ledger
     # A sweep takes what may be submitted until the next one.
     horizon = int(runtime.settings.sweep_seconds * 1000)
     if room.for_providers:
-        yield from ledger.agenda.due_within(
-            shard, now=now, limit=MAX_JOBS, room=room, horizon_ms=horizon
+        yield partial(
+            ledger.agenda.due_within, shard, now=now, limit=MAX_JOBS, room=room, horizon_ms=horizon
         )
     for step, places in room.follow_ups.items():
         if places:
-            limit = min(places, MAX_FOLLOW_UPS)
-            for job_id in ledger.follow_ups.due(shard, step, now=now, limit=limit):
-                yield job_id, step, ""
+            yield partial(_follow_ups, runtime, shard, step, now, min(places, MAX_FOLLOW_UPS))
+
+
+def _follow_ups(runtime: Runtime, shard: int, step: Step, now: int, limit: int) -> list[Due]:
+    listed = runtime.ledger.follow_ups.due(shard, step, now=now, limit=limit)
+    return [(job_id, step, "") for job_id in listed]

@@ -145,7 +145,7 @@ def test_the_cost_of_listing_archives_depends_on_the_limit_only(
         real_redis.zadd(keys.follow_up(0, Step.ARCHIVE), lists)
         real_redis.zadd(keys.followed(0, Step.ARCHIVE), {DEFAULT_TENANT: NOW})
         real_redis.zadd(keys.expiring(0), dict.fromkeys(lists, NOW))
-        real_redis.set(keys.root(0) + "job:job-0", "")
+        real_redis.hset(keys.root(0) + "job:job-0", "status", "succeeded")
         real_redis.config_resetstat()
         ledger = Ledger(lambda: real_redis)
         assert ledger.follow_ups.due(0, Step.ARCHIVE, now=NOW, limit=5) == ["job-0"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fakeredis
 import pytest
+from structlog.testing import capture_logs
 
 from orchestrator.jobs.model import Image, Outcome, Step
 from orchestrator.ledger import Ledger, LedgerUnavailable, identifiers, keys
@@ -202,3 +203,25 @@ def test_a_sweep_without_redis_is_not_recorded(harness: Harness) -> None:
 
     server.connected = True
     assert away.ledger.installation.last_sweep() is None
+
+
+def test_a_list_that_cannot_be_read_delays_no_other_list(harness: Harness) -> None:
+    here = harness.on(Ledger(lambda: harness.redis, shards=3))
+    jobs = {identifiers.shard_of(job_id): job_id for job_id in (here.enqueue() for _ in range(30))}
+    to_archive: dict[int, str] = {}
+    for _ in range(10):
+        job_id = job_states.ended(here)
+        to_archive[identifiers.shard_of(job_id)] = job_id
+    here.nudges.sent.clear()
+    here.redis.delete(keys.flows(0))
+    here.redis.set(keys.flows(0), "a text")
+
+    with capture_logs() as logs:
+        reconcile(here.runtime)
+
+    assert [(line["event"], line["shard"]) for line in logs] == [("due_jobs_unreadable", 0)]
+    nudged = set(here.nudges.sent)
+    assert {(Step.SUBMIT, jobs[shard]) for shard in (1, 2)} <= nudged
+    assert (Step.SUBMIT, jobs[0]) not in nudged
+    assert {(Step.ARCHIVE, to_archive[shard]) for shard in range(3)} <= nudged
+    assert here.ledger.installation.last_sweep() == here.clock.now

@@ -33,8 +33,8 @@ local function others()
       if not id then
         redis.call('ZREM', turns, other)
       elseif tonumber(due) <= now then
-        local status, deadline = unpack(redis.call('HMGET', shard .. 'job:' .. id, 'status', 'deadline'))
-        return status == 'queued' and now < tonumber(deadline) and id
+        local status, _, _, deadline, format = read_open(shard, id)
+        return status == 'queued' and now < deadline and not is_newer(format) and id
       end
     end
 

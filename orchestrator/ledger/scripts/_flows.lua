@@ -11,8 +11,8 @@ end
 -- Put the longest overdue jobs of an older version into their flows.
 local function enter_flows(root, agenda, now)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', agenda, '-inf', now, 'LIMIT', 0, CHECKED_ENTRIES)) do
-    local status, tenant = unpack(redis.call('HMGET', root .. 'job:' .. id, 'status', 'tenant'))
-    if FLOWS[status] and not tenant then
+    local status, _, tenant = read_open(root, id)
+    if status and not tenant then
       adopt(root, id)
     end
   end
@@ -74,6 +74,18 @@ local function room_of(places, others)
   }
 end
 
+-- Take a job that is not open out of a set, until it is due there again: `verify` names it. An expired one
+-- leaves the set and the agenda for good.
+local function leave_out(root, agenda, jobs, id, now)
+  local WAIT_MS = 60000
+  if redis.call('EXISTS', root .. 'job:' .. id) == 1 then
+    redis.call('ZADD', jobs, now + WAIT_MS, id)
+  else
+    redis.call('ZREM', agenda, id)
+    redis.call('ZREM', jobs, id)
+  end
+end
+
 -- Returns true if a job is due, or has expired.
 local function is_due(agenda, id, now)
   return now >= tonumber(redis.call('ZSCORE', agenda, id) or 0)
@@ -96,14 +108,23 @@ local function movable_jobs(root, provider, now, configured, most)
   return redis.call('ZRANGE', movable, first, math.min(first + most, number) - 1)
 end
 
+-- Returns the providers of the fallbacks of a job; none if it has none, or if they cannot be read.
+local function fallback_providers(root, id)
+  local names = {}
+  local is_readable = pcall(function()
+    for i, each in ipairs(cjson.decode(redis.call('HGET', root .. 'job:' .. id, 'fallback'))) do
+      names[i] = '' .. each.provider
+    end
+  end)
+  return is_readable and names or {}
+end
+
 -- Returns a function that takes a place at the first fallback of a job with one. It returns the
 -- provider, or nothing.
 local function places_of_fallbacks(root, now, configured)
   local places = {}
   return function(id)
-    local stored = redis.call('HGET', root .. 'job:' .. id, 'fallback')
-    for _, each in ipairs(stored and cjson.decode(stored) or {}) do
-      local name = each.provider
+    for _, name in ipairs(fallback_providers(root, id)) do
       places[name] = places[name] or free_places(admission_state(root, name, configured), now, now)
       if places[name] > 0 then
         places[name] = places[name] - 1

@@ -7,7 +7,7 @@ local function move_follow_ups(root, name)
   local entries = redis.call('ZRANGE', root .. name, 0, MOVED - 1, 'WITHSCORES')
   for i = 1, #entries, 2 do
     local id, due = entries[i], entries[i + 1]
-    local state, tenant = unpack(redis.call('HMGET', root .. 'job:' .. id, name, 'tenant'))
+    local state, tenant = unpack(redis.pcall('HMGET', root .. 'job:' .. id, name, 'tenant'))
     tenant = tenant or 'default'
     local expires = name == 'archive' and redis.call('ZSCORE', root .. 'expiring', id)
     if state == 'pending' then

@@ -23,9 +23,13 @@ local job
 -- The newest format of a job that these scripts know. It is that of refusals.py, too.
 local FORMAT = 2
 
+local function is_newer(format)
+  return format and tonumber(format) > FORMAT
+end
+
 -- Refuse a job that a newer version has written. Nothing has changed yet.
 local function check_format(format)
-  if format and tonumber(format) > FORMAT then
+  if is_newer(format) then
     error({err = 'NEWERFORMAT ' .. format})
   end
 end

@@ -11,13 +11,12 @@ local shard = string.match(KEYS[1], '^(.*:)agenda$')
 local room = room_of(places, others)
 
 local due, listed = {}, {}
--- List a job once, or remove its entry if it has expired. `target` is the provider where it has a place,
+-- List a job once, unless it has expired or cannot be read. `target` is the provider where it has a place,
 -- if that is not its own.
 local function list(jobs, id, target)
-  local status, provider = unpack(redis.call('HMGET', shard .. 'job:' .. id, 'status', 'provider'))
+  local status, provider = read_open(shard, id)
   if not status then
-    redis.call('ZREM', KEYS[1], id)
-    redis.call('ZREM', jobs, id)
+    leave_out(shard, KEYS[1], jobs, id, now)
   elseif not listed[id] and room.left(target or provider) > 0 then
     listed[id] = true
     room.take(target or provider)

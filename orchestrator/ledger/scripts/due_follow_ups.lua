@@ -17,8 +17,11 @@ local function first_of(tenant, most)
       return
     end
     listed[id] = true
-    if redis.call('EXISTS', shard .. 'job:' .. id) == 1 then
+    local job = redis.pcall('HMGET', shard .. 'job:' .. id, 'status', 'format')
+    if job[1] and tonumber(job[2] or 0) then
       jobs[#jobs + 1] = id
+    elseif redis.call('EXISTS', shard .. 'job:' .. id) == 1 then -- somebody changed it: `verify` names it
+      redis.call('ZADD', flow, now + 60000, id)
     else
       redis.call('ZREM', flow, id)
       redis.call('ZREM', expiring, id)

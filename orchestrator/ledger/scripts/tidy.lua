@@ -8,7 +8,7 @@ local limit, prefix, oldest = ARGV[1], ARGV[2], ARGV[3]
 
 local removed = 0
 local function remove_if_expired(index, entry)
-  if redis.call('EXISTS', prefix .. string.match(entry, '^[^.]+')) == 0 then
+  if redis.call('EXISTS', prefix .. string.match(entry, '^[^.]*')) == 0 then
     removed = removed + redis.call('ZREM', index, entry)
   end
 end
