@@ -19,7 +19,7 @@ from opentelemetry.util._once import Once
 
 from orchestrator import log, tracing
 from orchestrator.callbacks.address import CallbackAddress
-from orchestrator.enqueue import CELERY_SCOPE, job_of_key
+from orchestrator.enqueuing import CELERY_SCOPE, job_of_key
 from orchestrator.jobs.model import Step
 from orchestrator.ledger import keys
 from orchestrator.messages import Broker, JobsByProvider, Nudger

@@ -11,7 +11,7 @@ from orchestrator.api import incoming
 from orchestrator.api.answers import answer, find_job
 from orchestrator.api.auth import caller
 from orchestrator.api.openapi import JSON, operation
-from orchestrator.enqueue import cancel_job
+from orchestrator.enqueuing import cancel_job
 from orchestrator.jobs.answer_schemas import CurrentJobSchema
 from orchestrator.jobs.schema_fields import always
 from orchestrator.jobs.validation import StrictSchema, checked

@@ -15,7 +15,7 @@ from orchestrator.api.answers import CHECK, as_json
 from orchestrator.api.auth import caller, chosen_tenant
 from orchestrator.api.jobs import IDEMPOTENCY_KEY, TENANT_FILTER, WAIT
 from orchestrator.api.openapi import JSON, ProblemSchema, operation
-from orchestrator.enqueue import API_SCOPE
+from orchestrator.enqueuing import API_SCOPE
 from orchestrator.jobs.answer_schemas import AnswerSchema, BatchSchema, CurrentJobSchema
 from orchestrator.jobs.batch import Batch
 from orchestrator.jobs.request import Receiver

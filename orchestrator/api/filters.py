@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from orchestrator.enqueue import MAX_KEY_CHARACTERS
+from orchestrator.enqueuing import MAX_KEY_CHARACTERS
 from orchestrator.jobs.model import ErrorCode, Status
 from orchestrator.jobs.tenant import TENANT_PATTERN
 from orchestrator.operations.filters import (

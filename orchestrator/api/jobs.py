@@ -15,7 +15,7 @@ from orchestrator.api.answers import answer, as_json, find_job
 from orchestrator.api.auth import caller, chosen_tenant
 from orchestrator.api.filters import filter_schemas
 from orchestrator.api.openapi import JSON, header, operation, page_parameters, query
-from orchestrator.enqueue import API_SCOPE, EnqueueResult, create_job
+from orchestrator.enqueuing import API_SCOPE, EnqueueResult, create_job
 from orchestrator.job_check import REQUEST_SCHEMA
 from orchestrator.jobs.answer_schemas import AnswerSchema, CurrentJobSchema, EventSchema
 from orchestrator.jobs.tenant import TENANT_PATTERN

@@ -18,7 +18,7 @@ from orchestrator import tracing
 from orchestrator.api import problems
 from orchestrator.api.auth import bearer_key
 from orchestrator.api.jobs import created
-from orchestrator.enqueue import API_SCOPE, create_job
+from orchestrator.enqueuing import API_SCOPE, create_job
 from orchestrator.jsonio import NotJson, dump, parse
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.operations.callers import Caller, KeyRefused, identify

@@ -30,7 +30,7 @@ from orchestrator.cli.rejected import rejected
 from orchestrator.cli.report import report
 from orchestrator.cli.stack_error import StackError
 from orchestrator.cli.tenants import audit, tenants
-from orchestrator.enqueue import IdempotencyGone, IdempotencyMismatch, TenantLimitReached
+from orchestrator.enqueuing import IdempotencyGone, IdempotencyMismatch, TenantLimitReached
 from orchestrator.history import HistoryUnavailable
 from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.ledger import (

@@ -11,7 +11,7 @@ import click
 from orchestrator.cli.batches import enqueue_file
 from orchestrator.cli.output import actor, as_json, console, exact, line, print_json, status
 from orchestrator.cli.piped_text import piped_text
-from orchestrator.enqueue import (
+from orchestrator.enqueuing import (
     CELERY_SCOPE,
     EnqueueResult,
     cancel_job,

@@ -12,7 +12,7 @@ from orchestrator.api.bulk import preview as make_preview
 from orchestrator.dashboard import views
 from orchestrator.dashboard.formats import money
 from orchestrator.dashboard.job_filters import JobFilters, filters_url
-from orchestrator.enqueue import TenantLimitReached
+from orchestrator.enqueuing import TenantLimitReached
 from orchestrator.jobs.validation import InvalidRequest, OneOfNames, Violation
 from orchestrator.ledger.bulk import PREVIEW_MS, BulkAction, BulkKind
 from orchestrator.ledger.identifiers import is_job_id

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from flask import Blueprint, Response, request
 
 from orchestrator.dashboard import views
-from orchestrator.enqueue import (
+from orchestrator.enqueuing import (
     EnqueueResult,
     IdempotencyGone,
     IdempotencyMismatch,

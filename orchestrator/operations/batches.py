@@ -15,7 +15,7 @@ from typing import Any
 
 from orchestrator import log, tracing
 from orchestrator.delivery.targets import refusals, signing_secrets
-from orchestrator.enqueue import (
+from orchestrator.enqueuing import (
     API_SCOPE,
     IdempotencyGone,
     IdempotencyMismatch,

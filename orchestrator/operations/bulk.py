@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from orchestrator.enqueue import TenantLimitReached
+from orchestrator.enqueuing import TenantLimitReached
 from orchestrator.history import HistoryUnavailable, NoHistory, Query
 from orchestrator.jobs.model import Job
 from orchestrator.jobs.validation import InvalidRequest, Violation

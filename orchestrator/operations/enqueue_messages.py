@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from orchestrator import log, tracing
-from orchestrator.enqueue import (
+from orchestrator.enqueuing import (
     CELERY_SCOPE,
     IdempotencyGone,
     IdempotencyMismatch,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from orchestrator.enqueue import MAX_KEY_CHARACTERS
+from orchestrator.enqueuing import MAX_KEY_CHARACTERS
 from orchestrator.history import Query
 from orchestrator.history.entry import facet_text, term
 from orchestrator.history.query import any_id, key_terms

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from orchestrator.enqueue import IdempotencyGone, IdempotencyMismatch, TenantLimitReached
+from orchestrator.enqueuing import IdempotencyGone, IdempotencyMismatch, TenantLimitReached
 from orchestrator.jobs.validation import MAX_VIOLATIONS, InvalidRequest, Violation, plain
 
 #: The errors of a request that made no job.

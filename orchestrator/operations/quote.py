@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.enqueue import TenantLimitReached, check_created
+from orchestrator.enqueuing import TenantLimitReached, check_created
 from orchestrator.job_check import CheckedJob, by_target, check_job, reached_limits
 from orchestrator.jobs.request import JobRequest
 from orchestrator.jobs.validation import InvalidRequest

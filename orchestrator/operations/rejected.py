@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator.callbacks.address import CallbackAddress
 from orchestrator.callbacks.apply import apply_callback
 from orchestrator.callbacks.body import read_body
-from orchestrator.enqueue import (
+from orchestrator.enqueuing import (
     CELERY_SCOPE,
     IdempotencyGone,
     IdempotencyMismatch,

@@ -22,7 +22,7 @@ from functools import partial
 from typing import Any
 
 from orchestrator import log
-from orchestrator.enqueue import (
+from orchestrator.enqueuing import (
     EnqueueResult,
     IdempotencyGone,
     IdempotencyMismatch,

@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator import log
 from orchestrator.clock import DAY_MS
-from orchestrator.enqueue import EnqueueResult, create_job, job_of_key
+from orchestrator.enqueuing import EnqueueResult, create_job, job_of_key
 from orchestrator.history import HistoryUnavailable, NoHistory
 from orchestrator.history.query import key_terms
 from orchestrator.jobs.model import ErrorCode, Job, Status

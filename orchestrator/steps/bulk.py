@@ -14,7 +14,7 @@ from time import monotonic
 
 from orchestrator import log
 from orchestrator.clock import DAY_MS
-from orchestrator.enqueue import IdempotencyGone, TenantLimitReached, cancel_unaudited
+from orchestrator.enqueuing import IdempotencyGone, TenantLimitReached, cancel_unaudited
 from orchestrator.history import HistoryUnavailable
 from orchestrator.jobs.model import Step
 from orchestrator.jobs.validation import InvalidRequest

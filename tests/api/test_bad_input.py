@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.api import MAX_BODY_BYTES
-from orchestrator.enqueue import create_job
+from orchestrator.enqueuing import create_job
 from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.providers import BUILT_IN
 from tests.api.conftest import NATIVE, UNIFIED, Api, Open

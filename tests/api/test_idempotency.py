@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from werkzeug.test import TestResponse
 
-from orchestrator.enqueue import CELERY_SCOPE, create_job
+from orchestrator.enqueuing import CELERY_SCOPE, create_job
 from orchestrator.jobs.model import Step
 from orchestrator.jsonio import dump
 from orchestrator.ledger import keys

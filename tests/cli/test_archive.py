@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from orchestrator.cli import main
-from orchestrator.enqueue import EnqueueResult
+from orchestrator.enqueuing import EnqueueResult
 from orchestrator.jobs.model import Image, Outcome
 from orchestrator.jsonio import rfc3339
 from orchestrator.operations.stats import stats

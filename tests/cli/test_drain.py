@@ -11,7 +11,7 @@ import pytest
 from kombu.exceptions import OperationalError
 from redis import Redis
 
-from orchestrator.enqueue import create_job
+from orchestrator.enqueuing import create_job
 from orchestrator.jobs.model import Status
 from orchestrator.ledger.admission import CircuitState
 from orchestrator.messages import ENQUEUE_QUEUE, Broker

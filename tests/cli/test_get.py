@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from orchestrator.cli import main
-from orchestrator.enqueue import CELERY_SCOPE, create_job
+from orchestrator.enqueuing import CELERY_SCOPE, create_job
 from tests.support import job_states
 from tests.support.cases import for_each
 from tests.support.fakes import Harness

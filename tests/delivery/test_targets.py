@@ -13,7 +13,7 @@ from kombu.exceptions import OperationalError
 from redis import Redis
 
 from orchestrator.delivery.targets import refusals
-from orchestrator.enqueue import create_job
+from orchestrator.enqueuing import create_job
 from orchestrator.jobs.model import FollowUpStatus
 from orchestrator.jobs.request import JobRequest
 from orchestrator.jobs.validation import InvalidRequest, Violation

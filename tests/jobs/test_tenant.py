@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.enqueue import create_job, enqueue, job_of_key
+from orchestrator.enqueuing import create_job, enqueue, job_of_key
 from orchestrator.jobs.tenant import DEFAULT_TENANT, Budget
 from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.jobs.views import job_view

@@ -11,7 +11,7 @@ import pytest
 from werkzeug.datastructures import FileStorage
 from werkzeug.formparser import parse_form_data
 
-from orchestrator.enqueue import cancel_job, create_job
+from orchestrator.enqueuing import cancel_job, create_job
 from orchestrator.jobs.model import Status, Step
 from orchestrator.jobs.uploads import ImageFile, Upload, content_type, describe
 from orchestrator.jobs.validation import InvalidRequest

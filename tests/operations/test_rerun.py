@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
-from orchestrator.enqueue import create_job
+from orchestrator.enqueuing import create_job
 from orchestrator.jobs.model import (
     Attempt,
     ErrorCode,

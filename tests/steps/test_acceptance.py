@@ -11,7 +11,7 @@ import structlog
 
 from orchestrator.callbacks.drain import SpoolDrainer
 from orchestrator.callbacks.spool import Spool, SpoolError
-from orchestrator.enqueue import create_job
+from orchestrator.enqueuing import create_job
 from orchestrator.jobs.model import Image, Outcome, Status
 from orchestrator.jobs.uploads import ImageFile
 from orchestrator.ledger import Ledger, LedgerUnavailable, Result, keys

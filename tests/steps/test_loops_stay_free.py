@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 from redis.connection import AbstractConnection
 
-from orchestrator.enqueue import create_job
+from orchestrator.enqueuing import create_job
 from orchestrator.jobs.uploads import ImageFile
 from orchestrator.ledger import Ledger
 from orchestrator.step_loop import StepLoop, current_loop

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.enqueue import create_job
+from orchestrator.enqueuing import create_job
 from orchestrator.jobs.model import ErrorCode, Status
 from orchestrator.jobs.uploads import ImageFile
 from orchestrator.ledger import Ledger, ProviderLimits, WaitReason

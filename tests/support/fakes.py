@@ -17,7 +17,7 @@ import orjson
 import pytest
 from redis import Redis
 
-from orchestrator.enqueue import create_job
+from orchestrator.enqueuing import create_job
 from orchestrator.host_limiter import HostLimiter
 from orchestrator.jobs.model import Job, Step
 from orchestrator.ledger import Ledger, keys

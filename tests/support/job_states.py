@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.enqueue import create_job
+from orchestrator.enqueuing import create_job
 from orchestrator.jobs.model import ErrorCode, Image, JobError, Outcome, SettledBy, Step
 from orchestrator.ledger import Lease, keys
 from orchestrator.ledger.refusals import FORMAT

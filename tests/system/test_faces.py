@@ -13,7 +13,7 @@ from celery import Celery
 from PIL import Image
 
 import orchestrator
-from orchestrator.enqueue import CELERY_SCOPE, job_of_key
+from orchestrator.enqueuing import CELERY_SCOPE, job_of_key
 from orchestrator.ledger import Ledger
 from orchestrator.providers import BUILT_IN
 from orchestrator.runtime import default_runtime

@@ -13,7 +13,7 @@ from celery.app.trace import build_tracer
 from redis import Redis
 
 from orchestrator.clock import LedgerClock
-from orchestrator.enqueue import create_job
+from orchestrator.enqueuing import create_job
 from orchestrator.jobs.model import Step
 from orchestrator.ledger import LedgerMismatch, LedgerUnavailable
 from orchestrator.messages import ARCHIVE_QUEUE, QUEUE, SENT_MS, TASKS

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from celery.exceptions import WorkerShutdown
 
-from orchestrator.enqueue import (
+from orchestrator.enqueuing import (
     CELERY_SCOPE,
     OPEN_RETRY_SECONDS,
     EnqueueResult,

@@ -12,7 +12,7 @@ from typing import Any
 
 from orchestrator.api.auth import caller
 from orchestrator.api.compatible.held_call import CallJob
-from orchestrator.enqueue import API_SCOPE, create_job, key_owner
+from orchestrator.enqueuing import API_SCOPE, create_job, key_owner
 from orchestrator.job_check import check_job
 from orchestrator.jobs.model import Job
 from orchestrator.jobs.request import Target

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator.api.compatible.held_call import JOB_HEADER
-from orchestrator.enqueue import create_job
+from orchestrator.enqueuing import create_job
 from orchestrator.jobs.model import ErrorCode
 from orchestrator.jobs.request import Target
 from orchestrator.operations.repeated_requests import (
