@@ -141,17 +141,19 @@ class JobTransitions:
         due_at: int,
         first_poll: FirstPoll = AS_PLANNED,
         cost: Cost | None = None,
+        pending_failure: PendingFailure | None = None,
     ) -> Result:
         """Record that the provider accepted the attempt.
 
         It is polled first at `due_at`, unless `first_poll` finds a learned duration.
+        `pending_failure` is the failure that the answer points to. A known one stays.
 
         Returns:
             RUNNING, SETTLED, SUPERSEDED, MISMATCH or MISSING.
         """
         detail = codec.dumps({"attempt": attempt, "task_id": task_id})
         args = [now, attempt, task_id, due_at, codec.dumps(codec.given(cost)), detail]
-        args += [first_poll.wait, first_poll.earliest]
+        args += [first_poll.wait, first_poll.earliest, codec.dumps(pending_failure)]
         return self._bind(self._accepted, job_id, task_id, args).result
 
     def requeue(

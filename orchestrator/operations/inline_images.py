@@ -10,7 +10,7 @@ from dataclasses import replace
 from hashlib import sha256
 from time import perf_counter
 
-from orchestrator.jobs.model import Image, Outcome
+from orchestrator.jobs.model import ErrorCode, Image, JobError, Outcome, PendingFailure
 from orchestrator.ledger.identifiers import folder
 from orchestrator.metrics import definitions as metrics
 from orchestrator.metrics.labels import STORAGE_FAILED
@@ -44,6 +44,12 @@ def store_inline_images(runtime: Runtime, job_id: str, outcome: Outcome) -> Outc
         seconds = perf_counter() - started
         runtime.timings.observe(metrics.ARCHIVE_SECONDS, STORAGE_FAILED, seconds=seconds)
         raise
+
+
+def unstored(error: StorageError, now: int) -> PendingFailure:
+    """Return why a success is not the outcome yet: our storage did not take its images."""
+    problem = JobError(ErrorCode.UNKNOWN, f"our storage: {error}", retryable=True)
+    return PendingFailure(problem, now, kind="unstored")
 
 
 def _all_stored(runtime: Runtime, job_id: str, outcome: Outcome) -> Outcome:

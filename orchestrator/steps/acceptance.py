@@ -11,11 +11,11 @@ from dataclasses import replace
 from orchestrator import log
 from orchestrator.backoff import first_poll_delay
 from orchestrator.callbacks.spool import Entry, Spool, SpoolError
-from orchestrator.jobs.model import Job, Outcome, SettledBy
+from orchestrator.jobs.model import Job, Outcome, PendingFailure, SettledBy
 from orchestrator.ledger import FirstPoll, LearnedWait, LedgerUnavailable, Result
 from orchestrator.net.http_types import Reply
 from orchestrator.operations.cost import computed_cost
-from orchestrator.operations.inline_images import store_inline_images
+from orchestrator.operations.inline_images import store_inline_images, unstored
 from orchestrator.providers.responses import Accepted
 from orchestrator.runtime import Runtime
 from orchestrator.step_loop import in_thread
@@ -85,22 +85,21 @@ def _hold(runtime: Runtime, job: Job, number: int, reply: Reply, accepted: Accep
 
 
 def _record(runtime: Runtime, job: Job, number: int, accepted: Accepted) -> None:
-    outcome = _stored(runtime, job, accepted.outcome) if accepted.outcome else None
+    outcome, pending = accepted.outcome, None
+    if accepted.thin_success:
+        pending = PendingFailure(accepted.thin_success, runtime.clock())
+    elif outcome:
+        try:
+            outcome = store_inline_images(runtime, job.id, outcome)
+        except StorageError as error:  # a poll gets the images again
+            log.get().warning("inline_images_unstored", job=job.id, reason=str(error))
+            outcome, pending = None, unstored(error, runtime.clock())
     if outcome:
         result = _done(runtime, job, number, accepted, outcome)
     else:
-        result = _running(runtime, job, number, accepted)
+        result = _running(runtime, job, number, accepted, pending)
     if job.request.upload and result not in _NEEDS_FILE:
         in_thread(runtime.ledger.uploads.drop, job.id)
-
-
-def _stored(runtime: Runtime, job: Job, outcome: Outcome) -> Outcome | None:
-    """Store the images inside the answer. None while our storage fails: a poll gets them again."""
-    try:
-        return store_inline_images(runtime, job.id, outcome)
-    except StorageError as error:
-        log.get().warning("inline_images_unstored", job=job.id, reason=str(error))
-        return None
 
 
 def _done(runtime: Runtime, job: Job, number: int, accepted: Accepted, outcome: Outcome) -> Result:
@@ -120,7 +119,9 @@ def _done(runtime: Runtime, job: Job, number: int, accepted: Accepted, outcome: 
     return result
 
 
-def _running(runtime: Runtime, job: Job, number: int, accepted: Accepted) -> Result:
+def _running(
+    runtime: Runtime, job: Job, number: int, accepted: Accepted, pending: PendingFailure | None
+) -> Result:
     now, enabled = runtime.clock(), runtime.enabled_provider(job.provider_of(number))
     wait, cost, learned = 0.0, accepted.cost, FirstPoll()
     if enabled and not accepted.thin_success:
@@ -143,6 +144,7 @@ def _running(runtime: Runtime, job: Job, number: int, accepted: Accepted) -> Res
         due_at=due_at,
         first_poll=learned,
         cost=cost,
+        pending_failure=pending,
     )
     _log("attempt_accepted", job, number, accepted, result=result)
     return result

@@ -5,18 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from orchestrator import log, tracing
-from orchestrator.jobs.model import (
-    ErrorCode,
-    Job,
-    JobError,
-    Outcome,
-    PendingFailure,
-    SettledBy,
-    Step,
-)
+from orchestrator.jobs.model import Job, Outcome, SettledBy, Step
 from orchestrator.ledger import Lease
 from orchestrator.operations.cost import computed_cost
-from orchestrator.operations.inline_images import store_inline_images
+from orchestrator.operations.inline_images import store_inline_images, unstored
 from orchestrator.providers.responses import QueryFailed
 from orchestrator.runtime import Runtime
 from orchestrator.steps.evidence import Judgement, Reading, judge, search_ends_at, summary
@@ -54,9 +46,8 @@ def _poll(runtime: Runtime, lease: Lease, claimed_at: int) -> None:
         try:
             outcome = _stored(runtime, lease.job, judgement.outcome)
         except StorageError as error:
-            problem = JobError(ErrorCode.UNKNOWN, f"our storage: {error}", retryable=True)
-            unstored = PendingFailure(problem, runtime.clock(), kind="unstored")
-            _defer(runtime, lease, QueryFailed(problem), Judgement(pending=unstored))
+            pending = unstored(error, runtime.clock())
+            _defer(runtime, lease, QueryFailed(pending.error), Judgement(pending=pending))
         else:
             _settle(runtime, lease, outcome, judgement.settled_by)
     else:

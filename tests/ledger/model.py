@@ -269,8 +269,8 @@ class Book(FollowUpBook):
             return Result.STALE
         if attempt != entry.newest and outcome.status is not Status.SUCCEEDED:
             return self._note(entry, Result.SUPERSEDED)
-        by_failed_callback = by is SettledBy.CALLBACK and outcome.status is Status.FAILED
-        if by_failed_callback and entry.job.pending_failure:
+        without_images = outcome.status is not Status.SUCCEEDED
+        if by is SettledBy.CALLBACK and without_images and entry.job.pending_failure:
             entry.events.append("callback")
             entry.change(updated_at=now)
             entry.lease, entry.due_at = None, now

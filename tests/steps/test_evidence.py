@@ -10,11 +10,15 @@ from orchestrator.backoff import NOT_FOUND_POLLS, NOT_FOUND_TOLERANCE_SECONDS
 from orchestrator.callbacks.address import CallbackAddress
 from orchestrator.callbacks.apply import apply_callback
 from orchestrator.jobs.model import ErrorCode, Image, JobError, Outcome, SettledBy, Status, Step
+from orchestrator.net.http_types import Reply
 from orchestrator.operations.rerun import may_be_paid
-from orchestrator.providers.responses import TaskReport
+from orchestrator.providers.responses import Accepted, TaskReport
+from orchestrator.runtime import Runtime
+from orchestrator.steps import acceptance
 from orchestrator.steps.archive import archive
 from orchestrator.steps.poll import poll
 from tests.steps.test_poll import DONE, HANDLING, UNKNOWN, again, polled, running
+from tests.support import job_states
 from tests.support.fakes import Answer, Harness, answer
 
 LOOK_SECONDS = 300
@@ -328,16 +332,56 @@ def test_after_the_deadline_our_storage_is_waited_for_as_a_result_is(harness: Ha
     assert harness.job(job_id).status is Status.RUNNING
 
 
-def test_a_callback_does_not_fail_a_success_that_our_storage_did_not_take(harness: Harness) -> None:
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Outcome.failed(JobError(ErrorCode.CONTENT_POLICY, "the prompt was refused")),
+        Outcome(Status.CANCELLED, error=JobError(ErrorCode.CANCELLED, "at the provider")),
+    ],
+    ids=["failed", "cancelled"],
+)
+@pytest.mark.parametrize("is_submission", [False, True])
+def test_a_callback_does_not_end_a_success_that_our_storage_did_not_take(
+    harness: Harness, outcome: Outcome, is_submission: bool
+) -> None:
+    """The success was seen in the answer to a submission, or to a poll."""
     data = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
-    away = harness.storage_away().runtime
-    job_id = running(harness, task(status="success", output=[{"url": data}]))
-    poll(away, job_id)
-    failed = Outcome.failed(JobError(ErrorCode.CONTENT_POLICY, "the prompt was refused"))
-    address = CallbackAddress("hiapi", job_id, 1)
+    away, success = harness.storage_away().runtime, task(status="success", output=[{"url": data}])
+    if is_submission:
+        harness.provider.handler = lambda _: success
+        image = Image("", content=b"\x89PNG\r\n\x1a\n")
+        job_id = accepted(away, harness, Accepted("task-1", outcome=Outcome.succeeded((image,))))
+    else:
+        job_id = running(harness, success)
+        poll(away, job_id)
+    report = TaskReport("task-1", outcome.status, outcome)
 
-    report = TaskReport("task-1", "failed", failed)
-    apply_callback(harness.runtime, address, report, harness.clock())
+    apply_callback(harness.runtime, CallbackAddress("hiapi", job_id, 1), report, harness.clock())
 
     assert harness.job(job_id).status is Status.RUNNING
     assert harness.seconds_until_due(job_id) == 0
+    poll(harness.runtime, job_id)
+    [stored] = harness.job(job_id).images
+    assert stored.copy is not None
+
+
+def test_a_success_without_a_result_in_the_answer_to_a_submission_is_looked_for(
+    harness: Harness,
+) -> None:
+    error = JobError(ErrorCode.GENERATION_FAILED, "no result", retryable=True)
+    job_id = accepted(harness.runtime, harness, Accepted("task-1", thin_success=error))
+    report = TaskReport("task-1", "failed", Outcome.failed(JobError(ErrorCode.UNKNOWN, "odd")))
+
+    apply_callback(harness.runtime, CallbackAddress("hiapi", job_id, 1), report, harness.clock())
+
+    assert harness.job(job_id).status is Status.RUNNING
+    harness.provider.handler = lambda _: DONE
+    poll(harness.runtime, job_id)
+    assert harness.job(job_id).status is Status.SUCCEEDED
+
+
+def accepted(runtime: Runtime, harness: Harness, reading: Accepted) -> str:
+    """Submit a job, and record what its provider answered. Return its id."""
+    job = job_states.submitting(harness).job
+    acceptance.record(runtime, job, 1, Reply(200, {}, b""), reading)
+    return job.id

@@ -3,12 +3,12 @@
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms, 2 attempt, 3 provider task id, 4 due at ms if no duration is known, 5 cost JSON
 --       ('' unknown), 6 detail JSON of a mismatch, 7 which learned duration decides when the job is due: early, late or
---       '' (none), 8 due at ms at the earliest
+--       '' (none), 8 due at ms at the earliest, 9 pending failure JSON ('' none; one that is known stays)
 -- Returns: running | settled (the job has its outcome) | superseded (a newer attempt exists)
 --   | mismatch (the attempt was not sent, or has another task) | missing
 local now, attempt, task_id, due_at, cost, detail =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local which, earliest = ARGV[7], tonumber(ARGV[8])
+local which, earliest, pending_failure = ARGV[7], tonumber(ARGV[8]), ARGV[9]
 
 local status, bound, sent, request = read_job('task.' .. attempt, 'sent.' .. attempt, 'request')
 if not status then
@@ -22,6 +22,9 @@ provider_answered(now, provider_of(attempt))
 add_event(now, 'accepted', '{"attempt":' .. attempt .. '}')
 if cost ~= '' then
   redis.call('HSETNX', job_key, 'cost', cost) -- the cost of the outcome takes precedence
+end
+if pending_failure ~= '' and FLOWS[status] and job.attempt == attempt then
+  redis.call('HSETNX', job_key, 'pending_failure', pending_failure)
 end
 if not FLOWS[status] or job.attempt ~= attempt or status == 'running' then
   set('task.' .. attempt, task_id, 'updated', now)

@@ -8,7 +8,7 @@
 --   | duplicate (the same outcome, or the same late result) | conflict (another outcome)
 --   | superseded (an older attempt failed, and a newer attempt exists)
 --   | mismatch (the attempt was not sent, or has another task, or another job has the task)
---   | unproven (a callback fails a job after a success without a result; a poll is due and decides)
+--   | unproven (a callback fails or cancels a job after a success whose images are looked for; a poll is due and decides)
 --   | stale (the caller does not hold the lease) | missing
 local now, attempt, lease, task_id, status, by = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local images, error, cost, retention, detail = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
@@ -42,7 +42,7 @@ if job.attempt ~= attempt and status ~= 'succeeded' then
   count_event(now, 'superseded', detail)
   return {'superseded'}
 end
-if by == 'callback' and status == 'failed' and poll_instead(now, detail) then
+if by == 'callback' and status ~= 'succeeded' and poll_instead(now, detail) then
   return {'unproven'}
 end
 local fields = {'winner', attempt}
