@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from flask import Response, request
 from flask_smorest import Blueprint
-from marshmallow import fields
 from werkzeug.exceptions import Conflict, TooManyRequests
 
 from orchestrator.api import incoming
@@ -13,7 +12,7 @@ from orchestrator.api.auth import caller
 from orchestrator.api.openapi import JSON, operation
 from orchestrator.enqueuing import cancel_job
 from orchestrator.jobs.answer_schemas import CurrentJobSchema
-from orchestrator.jobs.schema_fields import always
+from orchestrator.jobs.schema_fields import switch
 from orchestrator.jobs.validation import StrictSchema, checked
 from orchestrator.operations.poll_now import (
     MIN_INTERVAL_SECONDS,
@@ -29,11 +28,8 @@ from orchestrator.runtime import Runtime
 class RetrySchema(StrictSchema):
     """The body of `POST /v1/jobs/{id}/retry`."""
 
-    accept_risk = fields.Boolean(
-        truthy={True},
-        falsy={False},
-        error_messages=always("true or false"),
-        metadata={"description": "Retry although the first job may have been charged."},
+    accept_risk = switch(
+        metadata={"description": "Retry although the first job may have been charged."}
     )
 
 

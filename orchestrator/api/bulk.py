@@ -21,7 +21,7 @@ from orchestrator.api.openapi import JSON, operation
 from orchestrator.history import HistoryUnavailable
 from orchestrator.jobs.answer_schemas import AnswerSchema, name_of, timestamp
 from orchestrator.jobs.model import Status
-from orchestrator.jobs.schema_fields import always, text
+from orchestrator.jobs.schema_fields import always, switch, text
 from orchestrator.jobs.tenant import tenant_name
 from orchestrator.jobs.validation import REQUIRED, InvalidRequest, StrictSchema, Violation, checked
 from orchestrator.ledger.bulk import BulkAction, BulkKind, BulkState
@@ -44,12 +44,7 @@ _making = threading.BoundedSemaphore(MAX_PREVIEWS)
 
 
 def _flag(description: str) -> fields.Boolean:
-    return fields.Boolean(
-        truthy={True},
-        falsy={False},
-        error_messages=always("true or false"),
-        metadata={"description": description},
-    )
+    return switch(metadata={"description": description})
 
 
 class BulkRequestSchema(StrictSchema):

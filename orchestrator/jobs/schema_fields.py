@@ -95,16 +95,35 @@ def whole(minimum: int, maximum: int | None = None) -> fields.Integer:
     return fields.Integer(strict=True, validate=check, error_messages=always(allowed))
 
 
-def number(minimum: float, maximum: float) -> fields.Float:
-    """Return a field for a number from `minimum` to `maximum`."""
-    allowed = f"a number from {minimum:g} to {maximum:g}"
+class _Number(fields.Float):
+    """A number. marshmallow also takes a text with one, and JSON Schema does not."""
+
+    def _validated(self, value: Any) -> Any:
+        if isinstance(value, str | bytes):
+            raise self.make_error("invalid")
+        return super()._validated(value)
+
+
+def number(minimum: float, maximum: float, *, unit: str = "", **options: Any) -> fields.Float:
+    """Return a field for a number from `minimum` to `maximum`. The unit is for its message."""
+    of_unit = f" of {unit}" if unit else ""
+    allowed = f"a number{of_unit} from {minimum:.15g} to {maximum:.15g}"
     check = validate.Range(minimum, maximum, error=allowed)
-    return fields.Float(validate=check, error_messages=always(allowed))
+    return _Number(validate=check, error_messages=always(allowed), **options)
 
 
-def switch() -> fields.Boolean:
+class _Switch(fields.Boolean):
+    """`true` or `false`. marshmallow also takes numbers that are equal to them."""
+
+    def _deserialize(self, value: Any, *args: Any, **options: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid")
+        return value
+
+
+def switch(**options: Any) -> fields.Boolean:
     """Return a field for `true` or `false`."""
-    return fields.Boolean(truthy={True}, falsy={False}, error_messages=always("true or false"))
+    return _Switch(error_messages=always("true or false"), **options)
 
 
 def nested(schema: type[StrictSchema]) -> fields.Nested:

@@ -17,7 +17,7 @@ from marshmallow import (
 )
 
 from orchestrator.jobs.request import UNIFIED_OPTIONS, JobRequest, Target
-from orchestrator.jobs.schema_fields import ShortList, Text, always, links, text
+from orchestrator.jobs.schema_fields import ShortList, Text, always, links, number, text
 from orchestrator.jobs.validation import REQUIRED, StrictSchema, json_bytes
 
 #: The largest metadata of a job. Bytes of JSON.
@@ -134,9 +134,10 @@ class JobRequestSchema(ReceiverSchema):
         error_messages=always("a JSON object"),
         metadata={"description": "Your own data. It is returned with the job."},
     )
-    deadline_seconds = fields.Float(
-        validate=validate.Range(1, 604_800, error="a number of seconds from 1 to 604800"),
-        error_messages=always("a number of seconds from 1 to 604800"),
+    deadline_seconds = number(
+        1,
+        604_800,
+        unit="seconds",
         metadata={"description": "The job fails after this many seconds."},
     )
     on_unconfirmed = text(

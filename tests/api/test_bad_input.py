@@ -98,6 +98,13 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
     "deadline a word": (
         changed(UNIFIED, deadline_seconds="soon"), "deadline_seconds", "soon", "from 1 to 604800",
     ),
+    **{
+        f"deadline {value!r}": (
+            changed(UNIFIED, deadline_seconds=value),
+            *("deadline_seconds", str(value).lower(), "a number of seconds from 1 to 604800"),
+        )
+        for value in ("60", " 60 ", "6e1", True)
+    },
     "deadline infinite": (
         changed(UNIFIED, deadline_seconds="inf"), "deadline_seconds", "inf", "from 1 to 604800",
     ),

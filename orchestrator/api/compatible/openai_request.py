@@ -18,7 +18,8 @@ from marshmallow import fields
 from orchestrator.api import incoming
 from orchestrator.api.compatible.image_call import MAX_IMAGES, ImageCall, SentImage, decode_base64
 from orchestrator.api.multipart import Part, read_form
-from orchestrator.jobs.schema_fields import always, text, whole
+from orchestrator.job_check import REQUEST_SCHEMA
+from orchestrator.jobs.schema_fields import always, switch, text, whole
 from orchestrator.jobs.validation import (
     InvalidRequest,
     KnownFields,
@@ -58,7 +59,7 @@ class ImageRequestSchema(StrictSchema):
     size = text(maximum=20)
     output_format = text(maximum=20)
     response_format = text(one_of=("b64_json", "url"))
-    stream = fields.Boolean(truthy={True}, falsy={False}, error_messages=always("true or false"))
+    stream = switch()
     partial_images = whole(0, 3)
     user = text(maximum=512)
     safety_identifier = text(maximum=512)
@@ -207,11 +208,13 @@ def _set_field(data: dict[str, Any], part: Part) -> None:
 
 def _typed(name: str, value: str) -> Any:
     """Return the value of a field that is no text in JSON."""
-    field = _SCHEMA.fields.get(name)
+    field = (REQUEST_SCHEMA if name in OUR_FIELDS else _SCHEMA).fields.get(name)
     if isinstance(field, fields.Boolean) and value in ("true", "false"):
         return value == "true"
     if isinstance(field, fields.Float | fields.Integer) and re.fullmatch(r"-?[0-9]{1,9}", value):
         return int(value)
+    if isinstance(field, fields.Float) and re.fullmatch(r"-?[0-9]{1,9}\.[0-9]{1,9}", value):
+        return float(value)
     return value
 
 

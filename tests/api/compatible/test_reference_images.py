@@ -80,6 +80,19 @@ def test_a_part_without_a_file_name_is_a_file_by_its_type(compatible: Compatible
     assert compatible.job(answer).request.metadata == {"order": "4711"}
 
 
+@pytest.mark.parametrize(("written", "seconds"), [("90.5", 90.5), ("600", 600), ("6e2", None)])
+def test_a_number_in_a_form_is_a_number(
+    compatible: Compatible, written: str, seconds: float | None
+) -> None:
+    answer = edit(compatible, picture(), deadline_seconds=written)
+
+    if seconds is None:
+        assert answer.status_code == 400
+        assert "deadline_seconds must be a number of seconds" in answer.text
+    else:
+        assert compatible.job(answer).request.deadline_seconds == seconds
+
+
 def test_a_text_is_a_text_whatever_its_type_is(compatible: Compatible) -> None:
     body = form(
         ('name="model"', MODEL.encode()),
