@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import socket
+from collections import defaultdict
 from time import monotonic
 
 from uvicorn import Config
@@ -16,6 +18,11 @@ STOP_TIMEOUT_SECONDS = 65
 #: A worker that still runs so long after the stop began is killed. It is less than what
 #: docker-compose.yml and the units of systemd allow. Seconds.
 KILL_SECONDS = STOP_TIMEOUT_SECONDS + 4
+#: A worker that ended is started again at once. When those after it end, too, there is this time
+#: between two starts: it doubles from the first up to the longest. Seconds.
+FIRST_INTERVAL_SECONDS, LONGEST_INTERVAL_SECONDS = 1.0, 30.0
+#: After so long without a new start, the next one is at once again. Seconds.
+STEADY_SECONDS = 300.0
 
 _log = logging.getLogger("uvicorn.error")
 
@@ -31,6 +38,8 @@ class Supervisor(Multiprocess):
     """
 
     def __init__(self, config: Config) -> None:
+        #: When workers were started again, by their index.
+        self._restarts = defaultdict[int, _Restarts](_Restarts)
         self._bound = bound(config)
         super().__init__(config, [])
 
@@ -50,6 +59,15 @@ class Supervisor(Multiprocess):
     def sockets(self, _: object) -> None:
         """Keep none, because uvicorn sets it."""
 
+    def run(self) -> None:
+        """Run the workers until a signal. Whatever else ends this process stops them, too."""
+        try:
+            super().run()
+        except BaseException:
+            self.terminate_all()
+            self.join_all()
+            raise
+
     def keep_subprocess_alive(self) -> None:
         """Start the workers again that have ended, unless one cannot start.
 
@@ -62,10 +80,26 @@ class Supervisor(Multiprocess):
             if worker.exitcode == STARTUP_FAILURE:  # it would fail again
                 self.should_exit.set()
                 return
-            _log.error(f"Worker [{worker.pid}] ended with {worker.exitcode}, and is started again")
-            worker.kill()  # closes its pipe
-            self.processes[index] = Process(self.config, self.sockets)
-            self.processes[index].start()
+            restarts = self._restarts[index]
+            seconds = restarts.seconds_left()
+            if restarts.note_end(worker):
+                when = f" in {math.ceil(seconds)} s" if seconds > 0 else ""
+                text = f"Worker [{worker.pid}] ended with {worker.exitcode}, and is started again"
+                _log.error(text + when)
+            if seconds <= 0:
+                restarts.begin()
+                self._replace(index)
+
+    def _replace(self, index: int) -> None:
+        """Start a worker in place of one that has ended."""
+        try:
+            worker = Process(self.config, self.sockets)
+            worker.start()
+        except OSError as error:  # as when memory is short
+            _log.error(f"A worker cannot be started ({error.strerror}). It is tried again")
+            return
+        self.processes[index].kill()  # closes its pipe
+        self.processes[index] = worker
 
     def terminate_all(self) -> None:
         """Stop the workers. Nobody waits at the socket that is left here."""
@@ -81,6 +115,31 @@ class Supervisor(Multiprocess):
                 _log.error(f"Worker [{worker.pid}] did not stop in time, and is killed")
                 worker.kill()
                 worker.process.join()
+
+
+class _Restarts:
+    """The starts in the place of workers that ended, one after another."""
+
+    def __init__(self) -> None:
+        self._last, self._interval = -math.inf, 0.0
+        self._ended: Process | None = None
+
+    def note_end(self, worker: Process) -> bool:
+        """Return whether the end of this worker was not noted before."""
+        is_new = worker is not self._ended
+        self._ended = worker
+        return is_new
+
+    def seconds_left(self) -> float:
+        """Return the time until the next start. It is not positive when the start is due."""
+        return self._last + self._interval - monotonic()
+
+    def begin(self) -> None:
+        """Note that a worker is started now."""
+        now = monotonic()
+        is_steady = now - self._last > STEADY_SECONDS
+        longer = min(2 * self._interval, LONGEST_INTERVAL_SECONDS)
+        self._last, self._interval = now, FIRST_INTERVAL_SECONDS if is_steady else longer
 
 
 def bound(config: Config) -> socket.socket:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -24,15 +25,28 @@ from webhooks.supervisor import Supervisor
 pytestmark = pytest.mark.server
 
 
+#: An application that ends its process.
+APP = "sys:exit"
+
+
 @pytest.fixture
 def supervisor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervisor]:
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # the signals of this process
-    supervisor = Supervisor(Config("no.such:app", port=free_port(), log_config=None))
+    supervisor = Supervisor(Config(APP, port=free_port(), log_config=None, factory=True))
     yield supervisor
     supervisor._bound.close()
     for worker in supervisor.processes:
         worker.kill()
         worker.process.join()
+
+
+class SteppedClock:
+    """`monotonic` that a test sets."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 def add_worker(supervisor: Supervisor, action: Callable[[int], None], value: int) -> Process:
@@ -99,6 +113,90 @@ def test_a_worker_that_ended_is_started_again_and_one_that_hangs_is_not_waited_f
     assert supervisor.processes[0] is hanging
     assert supervisor.processes[1].pid != ended.pid
     assert hanging.exitcode is None
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SteppedClock:
+    clock = SteppedClock()
+    monkeypatch.setattr(supervisor_module, "monotonic", clock)
+    return clock
+
+
+@pytest.fixture
+def errors(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the supervisor logs as an error."""
+    lines: list[str] = []
+    monkeypatch.setattr(supervisor_module._log, "error", lines.append)
+    return lines
+
+
+def test_workers_that_end_at_once_are_started_at_longer_and_longer_intervals(
+    supervisor: Supervisor,
+    clock: SteppedClock,
+    monkeypatch: pytest.MonkeyPatch,
+    errors: list[str],
+) -> None:
+    monkeypatch.setattr(supervisor_module, "LONGEST_INTERVAL_SECONDS", 4)
+    add_worker(supervisor, sys.exit, 1)
+    expected = []
+    for seconds in (0, 1, 2, 4, 4):
+        [ended] = supervisor.processes
+        ended.process.join()
+        when = f" in {seconds} s" if seconds else ""
+        line = f"Worker [{ended.pid}] ended with {ended.exitcode}, and is started again{when}"
+        expected.append(line)
+        if seconds:
+            supervisor.keep_subprocess_alive()
+            clock.now += seconds - 0.01
+            supervisor.keep_subprocess_alive()
+            assert supervisor.processes == [ended]
+            clock.now += 0.02
+        supervisor.keep_subprocess_alive()
+        assert supervisor.processes != [ended]
+    assert errors == expected
+
+    clock.now += supervisor_module.STEADY_SECONDS + 1
+    [ended] = supervisor.processes
+    ended.process.join()
+    supervisor.keep_subprocess_alive()
+    assert supervisor.processes != [ended]
+
+
+def test_a_worker_that_the_system_does_not_start_is_tried_again(
+    supervisor: Supervisor,
+    clock: SteppedClock,
+    monkeypatch: pytest.MonkeyPatch,
+    errors: list[str],
+) -> None:
+    ended = add_worker(supervisor, sys.exit, 1)
+    ended.process.join()
+
+    def no_memory(*_: object) -> Process:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    with monkeypatch.context() as short:
+        short.setattr(supervisor_module, "Process", no_memory)
+        supervisor.keep_subprocess_alive()
+    supervisor.keep_subprocess_alive()
+    assert supervisor.processes == [ended]
+    assert errors[1:] == ["A worker cannot be started (Cannot allocate memory). It is tried again"]
+    clock.now += supervisor_module.FIRST_INTERVAL_SECONDS
+    supervisor.keep_subprocess_alive()
+    assert supervisor.processes != [ended]
+
+
+def test_a_supervisor_that_crashes_stops_its_workers(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = add_worker(supervisor, time.sleep, 3600)
+
+    def crash() -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(supervisor, "init_processes", crash)
+    with pytest.raises(RuntimeError, match="a defect"):
+        supervisor.run()
+    assert worker.exitcode == -signal.SIGTERM
 
 
 def test_a_worker_that_cannot_start_ends_the_others(supervisor: Supervisor) -> None:
