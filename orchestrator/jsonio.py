@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -20,6 +21,8 @@ _INTEGERS = range(-(2**63), 2**64)
 _MAX_INTEGER_CHARACTERS = 20
 #: Characters around a document that are ignored, in addition to JSON's own white space.
 _PADDING = "\0\ufeff \t\r\n\v\f"
+#: The end of a name in an object that does not stand directly before its colon.
+_SPACED_NAME = re.compile(rb'"[ \t\r\n]+:')
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -28,19 +31,26 @@ class NotJson(ValueError):
 
 
 def parse(body: bytes | str) -> Any:
-    """Parse strict JSON (RFC 8259).
+    """Parse strict JSON (RFC 8259), in which each name of an object stands once (RFC 7493).
 
     Raises:
-        NotJson: the text is not JSON.
+        NotJson: the text is not such JSON.
     """
     try:
-        return orjson.loads(body)
+        value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise NotJson(str(error)) from None
+    text = body.encode() if isinstance(body, str) else body
+    # Strings may hold these characters, too. Then the text is read twice.
+    if text.count(b'":') != _count_names(value) or _SPACED_NAME.search(text):
+        _refuse_repeated_names(text)
+    return value
 
 
 def parse_lenient(body: bytes | str) -> Any:
     """Parse JSON as providers send it. What the strict parser accepts has the same meaning here.
+
+    Of a name that stands twice in an object, the last one counts.
 
     A BOM, UTF-16, NULs and white space around the document, and raw control characters in strings
     are accepted. Bytes and surrogates that are no text become U+FFFD. NaN, the infinities and
@@ -85,6 +95,39 @@ def dump_any(value: Any) -> bytes:
         return json.dumps(value, default=str).encode()
     except (TypeError, ValueError, RecursionError) as error:  # a strange key, or nested too deeply
         return dump(f"unreadable: {error}")
+
+
+def _count_names(value: Any) -> int:
+    """Return the number of names in all objects of a value."""
+    number, left = 0, list[Iterable[Any]]([(value,)])
+    while left:
+        for each in left.pop():
+            if isinstance(each, dict):
+                number += len(each)
+                left.append(each.values())
+            elif isinstance(each, list):
+                left.append(each)
+    return number
+
+
+def _refuse_repeated_names(text: bytes) -> None:
+    """Read JSON once more, much slower.
+
+    Raises:
+        NotJson: an object has a name twice.
+    """
+    try:
+        json.loads(text, object_pairs_hook=_unique, parse_int=str, parse_float=str)
+    except RecursionError:
+        raise NotJson("nested too deeply") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> None:
+    names = set[str]()
+    for name, _ in pairs:
+        if name in names:
+            raise NotJson(f"an object has the name {dump(name[:40]).decode()} twice")
+        names.add(name)
 
 
 def _text(body: bytes | str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -69,6 +70,50 @@ def test_the_nesting_is_bounded(opened: bytes, closed: bytes) -> None:
     for levels in (MAX_LENIENT_DEPTH + 1, 990, 5000):
         with pytest.raises(NotJson):
             parse_lenient(odd + opened * levels + b"1" + closed * levels)
+
+
+@for_each(
+    ("body", "name"),
+    [
+        (b'{"a":1,"a":1}', "a"),
+        (b'{"a" :1,"a":2}', "a"),
+        (b'{"a"\r\n\t :1, "a"\n: 2}', "a"),
+        (rb'{"a":1,"\u0061":2}', "a"),
+        (b'[[{"x":{"b":1,"c":{},"b":[]}}]]', "b"),
+        (rb'{"prompt":"say \":","b":1,"b":2}', "b"),
+        (b'{"":1,"":2}', ""),
+        (b'{"' + b"n" * 99 + b'":1,"' + b"n" * 99 + b'":2}', "n" * 40),
+    ],
+)
+def test_a_name_that_stands_twice_is_refused_from_callers(body: bytes, name: str) -> None:
+    for text in (body, body.decode()):
+        with pytest.raises(NotJson, match=re.escape(f'an object has the name "{name}" twice')):
+            parse(text)
+
+
+def test_of_a_name_that_stands_twice_the_last_one_counts_leniently() -> None:
+    twice = b'{"a":1,"a":{"b":2,"b":3}}'
+
+    for body in (twice, b"\xef\xbb\xbf" + twice, twice.decode().encode("utf-16")):
+        assert parse_lenient(body) == {"a": {"b": 3}}
+
+
+@for_each(
+    "body",
+    [
+        b'{"a":{"a":1},"b":[{"a":1},{"a":2}]}',
+        rb'{"prompt":"\":\" :","n" :1}',
+        b'{"a":"b","b":":"}',
+        b"{" + b'"a":{' * 300 + b'"b" :1' + b"}" * 301,
+    ],
+)
+def test_names_in_different_objects_and_in_strings_may_repeat(body: bytes) -> None:
+    assert parse(body) == json.loads(body)
+
+
+def test_a_text_that_is_read_twice_is_not_nested_deeper_than_that_allows() -> None:
+    with pytest.raises(NotJson, match="nested too deeply"):
+        parse(b'{"a" :' * 1000 + b"1" + b"}" * 1000)
 
 
 _JSON = st.recursive(

@@ -32,6 +32,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "wrong field": {"json": {**UNIFIED, "promt": "x"}},
     "wrong values": {"json": {**UNIFIED, "n": 1000, "provider": "evolnk"}},
     "not JSON": {"data": b'{"provider": NaN}', "content_type": "application/json"},
+    "a name twice": {"data": b'{"n": 1, "n": 9}', "content_type": "application/json"},
     "not an object": {"data": b"[1]", "content_type": "application/json"},
     "no text": {"data": b'{"provider": "\xff"}', "content_type": "application/json"},
     "deep": {"data": b"[" * 5000, "content_type": "application/json"},
