@@ -10,6 +10,7 @@ import threading
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from heapq import heappop, heappush
 from time import monotonic
 
@@ -253,6 +254,7 @@ def _trim(remembered: dict[Holder, float], keeps: Callable[[float], bool]) -> No
         remembered.clear()
 
 
+@lru_cache(MAX_REMEMBERED)
 def _holders(tenant: str, host: str | None) -> Holders:
     if host is None:
         return {"tenant": ("tenant", tenant)}

@@ -33,9 +33,11 @@ from orchestrator.jobs.uploads import Upload
 from orchestrator.ledger import identifiers
 from orchestrator.ledger.refusals import FORMAT, UnreadableJob
 
-_COPY_FIELDS, _IMAGE_FIELDS = (
-    frozenset(field.name for field in fields_in(kind)) for kind in (Copy, Image)
-)
+#: The defaults of the fields of those that are stored without them.
+_DEFAULTS = {
+    kind: {field.name: field.default for field in fields_in(kind)}
+    for kind in (Image, Copy, Cost, JobError)
+}
 
 
 def dumps(value: Any) -> str:
@@ -52,8 +54,8 @@ def given(value: Image | Copy | Cost | JobError | None) -> dict[str, Any] | None
     """Return the fields of a dataclass that differ from their defaults."""
     if value is None:
         return None
-    known = {field.name: (getattr(value, field.name), field.default) for field in fields_in(value)}
-    return {name: each for name, (each, default) in known.items() if each != default}
+    defaults = _DEFAULTS[type(value)]
+    return {name: each for name in defaults if (each := getattr(value, name)) != defaults[name]}
 
 
 def fingerprint(stored: Mapping[str, Any]) -> str:
@@ -260,8 +262,8 @@ def _image(job_id: str, stored: dict[str, Any]) -> Image:
         if copy["path"].startswith("/"):
             copy["path"] = identifiers.folder(job_id) + copy["path"]
         copy.setdefault("thumbnail", _thumbnail(copy["path"]))
-    known = Copy(**_known(copy, _COPY_FIELDS)) if copy else None
-    return Image(copy=known, **_known(stored, _IMAGE_FIELDS))
+    known = Copy(**_known(copy, Copy)) if copy else None
+    return Image(copy=known, **_known(stored, Image))
 
 
 def _thumbnail(path: str) -> str:
@@ -269,9 +271,9 @@ def _thumbnail(path: str) -> str:
     return f"{path.rpartition('.')[0]}.thumb.webp"
 
 
-def _known(stored: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
+def _known(stored: dict[str, Any], kind: type[Image | Copy]) -> dict[str, Any]:
     """Return the fields that this version knows. A newer one may have stored more."""
-    return {name: value for name, value in stored.items() if name in names}
+    return {name: value for name, value in stored.items() if name in _DEFAULTS[kind]}
 
 
 def _follow_up(fields: Mapping[str, str], step: Step) -> FollowUp | None:

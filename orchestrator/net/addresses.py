@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from socket import inet_aton
 from urllib.parse import urlsplit
 
 IpAddress = IPv4Address | IPv6Address
+
+#: So many hosts are remembered with what they are. Reading an address takes longer than a call of
+#: libcurl.
+REMEMBERED_HOSTS = 1000
 
 
 class Kind(StrEnum):
@@ -72,6 +77,7 @@ def _effective(address: IpAddress) -> IpAddress:
     return address
 
 
+@lru_cache(REMEMBERED_HOSTS)
 def literal(host: str) -> IpAddress | None:
     """Return the IP address that a host is written as, or None for a name."""
     try:

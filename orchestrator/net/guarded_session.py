@@ -9,7 +9,7 @@ answer, and its subclass `TooLarge` when another try has the same result.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from http import HTTPStatus
@@ -144,8 +144,8 @@ class GuardedSession:
         ends_at = monotonic() + seconds
         for _ in range(MAX_REDIRECTS + 1):
             target = self._guard.target(url, plain_http=plain_http)
-            request = Request("GET", target.url, HEADERS, into=into, ends_at=ends_at)
-            transfer = self._exchange(request, target, max_bytes, run)
+            request = partial(Request, "GET", target.url, HEADERS, into=into, ends_at=ends_at)
+            transfer = self._exchange(request, ends_at, target, max_bytes, run)
             location = transfer.headers.get("location")
             whole = transfer.failure is None or transfer.cut
             if not (whole and transfer.status in REDIRECTS and location is not None):
@@ -176,22 +176,27 @@ class GuardedSession:
             RequestFailed: there is no HTTP answer in time. The request may have arrived.
         """
         target = self._guard.target(url)
-        request = Request(
-            "POST",
-            target.url,
-            _merged(headers),
-            body,
-            drain_seconds=MAX_DRAIN_SECONDS,
-            ends_at=monotonic() + seconds,
+        request = partial(
+            Request, "POST", target.url, _merged(headers), body, drain_seconds=MAX_DRAIN_SECONDS
         )
-        transfer = self._exchange(request, target, MAX_DRAINED_BYTES, run)
+        ends_at = monotonic() + seconds
+        transfer = self._exchange(request, ends_at, target, MAX_DRAINED_BYTES, run)
         if not transfer.answered:
             raise RequestFailed(_reason(transfer))
         return PostAnswer(transfer.status, _retry_after(transfer))
 
-    def _exchange(self, request: Request, target: Target, max_bytes: int, run: Run) -> Transfer:
-        """Make a call to a checked target, at one of its checked addresses."""
-        ends_at = request.ends_at or 0.0
+    def _exchange(
+        self,
+        request: Callable[..., Request],
+        ends_at: float,
+        target: Target,
+        max_bytes: int,
+        run: Run,
+    ) -> Transfer:
+        """Make a call to a checked target, at one of its checked addresses.
+
+        `request` lacks only the addresses and the time limits.
+        """
         _check_time(ends_at)  # no name is resolved for a call that has ended
         connects_by = monotonic() + self._connect_timeout
         addresses = self._addresses_of(target, run)
@@ -199,7 +204,7 @@ class GuardedSession:
         if monotonic() >= connects_by:
             raise RequestFailed(SLOW_CONNECTION)
         return self._transfers.exchange(
-            replace(request, addresses=addresses, connects_by=connects_by), max_bytes
+            request(addresses=addresses, ends_at=ends_at, connects_by=connects_by), max_bytes
         )
 
     def _addresses_of(self, target: Target, run: Run) -> tuple[str, ...]:

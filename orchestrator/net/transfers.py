@@ -22,7 +22,7 @@ import pycurl
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from orchestrator.forks import renew_in_children
-from orchestrator.net.addresses import is_private
+from orchestrator.net.addresses import is_private, literal
 from orchestrator.net.content_encoding import BodyTruncated, DecodedTooLarge, codings, decode_file
 from orchestrator.net.idle_sockets import IdleSockets
 from orchestrator.net.loop_calls import DONE, LoopCalls
@@ -120,7 +120,7 @@ class Transfers:
             drain_seconds=request.drain_seconds,
         )
         if request.addresses is not None and not proxied:
-            transfer.addresses = frozenset(map(ip_address, request.addresses))
+            transfer.addresses = frozenset(filter(None, map(literal, request.addresses)))
         loop = current_loop()
         calls = self._calls_of(loop, request) if loop else None
         handle = calls.handle() if calls else self._handle_of_thread()

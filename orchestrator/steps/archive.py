@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
-from urllib.parse import urlsplit
 
 from orchestrator import log, tracing
 from orchestrator.backoff import back_off
@@ -176,7 +175,8 @@ def _copied(
 
 def _host(image: Image) -> str:
     """Return the host of an image's link. Links without a host count as one host."""
-    return urlsplit(normalized_link(image.source_url) or "").netloc
+    link = normalized_link(image.source_url)
+    return link.split("/", 3)[2] if link else ""
 
 
 def _open_in_order(job: Job) -> list[int]:

@@ -8,7 +8,6 @@ at the same time share two syncs of it.
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -108,8 +107,8 @@ class Commits:
         return [self._opened(closing, *file) for file in files]
 
     def _opened(self, closing: ExitStack, path: str, source: Source) -> NewFile:
-        temporary = f"{self._root}/{TEMPORARY}/{secrets.token_hex(16)}"
-        file = NewFile.written(f"{self._root}/{path}", source.pieces(), temporary=temporary)
+        target, temporaries = f"{self._root}/{path}", f"{self._root}/{TEMPORARY}"
+        file = NewFile.written(target, source.pieces(), temporaries=temporaries)
         closing.callback(file.close)
         source.close()  # it may hold much memory
         return file

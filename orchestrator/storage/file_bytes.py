@@ -6,6 +6,8 @@ import os
 import re
 from typing import BinaryIO
 
+#: A file of at most this length is read once, as a whole. Bytes.
+_SHORT_BYTES = 64 * 1024
 #: The part of a file that is searched at a time. Bytes.
 _SEARCH_BYTES = 1024 * 1024
 #: The first part that is searched for a pattern, which is often near. Each next one is twice as
@@ -14,19 +16,21 @@ _FIRST_SEARCH_BYTES = 4 * 1024
 
 
 class FileBytes:
-    """The bytes of a file. No more than one part is held in memory."""
+    """The bytes of a file. Of a long one, no more than one part is held in memory."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._size = file.seek(0, os.SEEK_END)
+        self._whole = self._read(0, self._size) if self._size <= _SHORT_BYTES else None
 
     def __len__(self) -> int:
         return self._size
 
     def part(self, offset: int, size: int) -> bytes:
         """Return `size` bytes from an offset on, or fewer at the end of the file."""
-        self._file.seek(offset)
-        return self._file.read(size)
+        if self._whole is None:
+            return self._read(offset, size)
+        return self._whole[offset : offset + size]
 
     def number(self, offset: int, size: int, order: str = ">") -> int:
         """Return an unsigned number. `order` is > (big-endian) or < (little-endian).
@@ -57,3 +61,7 @@ class FileBytes:
                 return offset + match.start()
             offset, size = offset + size, min(2 * size, _SEARCH_BYTES)
         return None
+
+    def _read(self, offset: int, size: int) -> bytes:
+        self._file.seek(offset)
+        return self._file.read(size)

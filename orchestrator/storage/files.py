@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -54,21 +55,21 @@ class NewFile:
     A file beside its target costs a third of one that is moved there from another folder.
     """
 
-    def __init__(self, target: str, temporary: str, descriptor: int | None) -> None:
-        self._target, self._temporary = target, temporary
+    def __init__(self, target: str, temporaries: str, descriptor: int | None) -> None:
+        self._target, self._temporaries = target, temporaries
         #: The open file; None if it is synced and named.
         self.descriptor = descriptor
         self._is_named = descriptor is None
 
     @classmethod
-    def written(cls, target: str, pieces: Iterable[bytes], *, temporary: str) -> Self:
+    def written(cls, target: str, pieces: Iterable[bytes], *, temporaries: str) -> Self:
         """Write a file. Nothing is synced yet. Missing folders are made.
 
         Args:
             target: the final path.
             pieces: the content.
-            temporary: a path that no other writer uses, on the same file system. The file is called
-                so first, where files need a name, and where `target` exists.
+            temporaries: a folder on the same file system. The file is there first, where files
+                need a name, and where `target` exists.
 
         Raises:
             OSError: the file cannot be written.
@@ -80,15 +81,16 @@ class NewFile:
         except OSError as error:
             if error.errno not in _UNSUPPORTED:
                 raise
-            write_synced(Path(temporary), pieces)
+            temporary = _path_in(temporaries)
+            write_synced(temporary, pieces)
             _rename(temporary, target)
-            return cls(target, temporary, None)
+            return cls(target, temporaries, None)
         try:
             _write(descriptor, pieces)
         except BaseException:
             os.close(descriptor)
             raise
-        return cls(target, temporary, descriptor)
+        return cls(target, temporaries, descriptor)
 
     @property
     def folder(self) -> str:
@@ -111,7 +113,7 @@ class NewFile:
             OSError: the path has its old content or the new content, never a mixture.
         """
         if self.descriptor is not None and not self._is_named:
-            _give_name(self.descriptor, self._target, self._temporary)
+            _give_name(self.descriptor, self._target, self._temporaries)
             self._is_named = True
 
     def close(self) -> None:
@@ -212,6 +214,7 @@ def _in_new_folder(folder: str, action: Callable[[], _T]) -> _T:
     except FileNotFoundError:
         with suppress(FileNotFoundError):
             _make_unsynced(folder)
+            return action()
     return _in_folder(Path(folder), action, _make_with_parents)
 
 
@@ -225,24 +228,30 @@ def _make_with_parents(folder: Path) -> None:
     _make_unsynced(folder)
 
 
-def _give_name(descriptor: int, target: str, temporary: str) -> None:
+def _give_name(descriptor: int, target: str, temporaries: str) -> None:
     """Name a file without a name. An existing `target` is replaced."""
 
-    def link(path: str) -> None:
+    def link(path: str | Path) -> None:
         os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor)
 
     try:
         _in_new_folder(target.rpartition("/")[0], lambda: link(target))
     except FileExistsError:
-        _in_folder(Path(temporary).parent, lambda: link(temporary))
+        temporary = _path_in(temporaries)
+        _in_folder(temporary.parent, lambda: link(temporary))
         _rename(temporary, target)
 
 
-def _rename(temporary: str, target: str) -> None:
+def _path_in(temporaries: str) -> Path:
+    """Return the path of a new file that no other writer uses."""
+    return Path(temporaries) / secrets.token_hex(16)
+
+
+def _rename(temporary: Path, target: str) -> None:
     try:
-        _in_new_folder(target.rpartition("/")[0], lambda: Path(temporary).replace(target))
+        _in_new_folder(target.rpartition("/")[0], lambda: temporary.replace(target))
     except BaseException:
-        _remove(Path(temporary))
+        _remove(temporary)
         raise
 
 
