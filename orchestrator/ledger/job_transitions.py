@@ -113,6 +113,11 @@ class JobTransitions:
             case _:
                 return None
 
+    def extend(self, lease: Lease, *, now: int, lease_ms: int) -> bool:
+        """Have the lease on a poll end `lease_ms` after `now` (ms). Return False if it is lost."""
+        args: list[str | int] = [now, lease.token, now + lease_ms, "0"]
+        return self._scripts.run(self._claim_poll, keys.of(lease.job.id), args)[0] == "claimed"
+
     def _decode(self, job_id: str, fields: list[str], token: str, now: int) -> Job:
         """Return a claimed job. The claim of a job that cannot be read is given back.
 

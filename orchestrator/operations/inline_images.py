@@ -20,10 +20,19 @@ from orchestrator.runtime import Runtime
 from orchestrator.step_loop import in_thread
 from orchestrator.storage.file_kinds import Unusable
 from orchestrator.storage.images import FileFacts, inspect_file, unchecked_file
+from orchestrator.storage.source import PUT_TIMEOUT_SECONDS
 from orchestrator.storage.storage import Bundle, StorageError
+from orchestrator.storage.thumbnails import DECODER_WAIT_SECONDS
 
 #: The part of the SHA-256 in the name of a file. Two answers never overwrite each other's images.
 DIGEST_CHARACTERS = 16
+#: The longest time for one image: it waits for a decoder, and is stored. ms.
+IMAGE_MS = int((DECODER_WAIT_SECONDS + PUT_TIMEOUT_SECONDS) * 1000)
+
+
+def storing_ms(outcome: Outcome) -> int:
+    """Return the longest time that `store_inline_images` takes, ms. 0: it has nothing to store."""
+    return IMAGE_MS * sum(image.content is not None for image in outcome.images)
 
 
 def store_inline_images(runtime: Runtime, job_id: str, outcome: Outcome) -> Outcome:
@@ -35,7 +44,7 @@ def store_inline_images(runtime: Runtime, job_id: str, outcome: Outcome) -> Outc
     Raises:
         StorageError: our storage failed. Try again later with the same outcome.
     """
-    if all(image.content is None for image in outcome.images):
+    if not storing_ms(outcome):
         return outcome
     started = perf_counter()
     try:
@@ -46,9 +55,9 @@ def store_inline_images(runtime: Runtime, job_id: str, outcome: Outcome) -> Outc
         raise
 
 
-def unstored(error: StorageError, now: int) -> PendingFailure:
+def unstored(reason: str, now: int) -> PendingFailure:
     """Return why a success is not the outcome yet: our storage did not take its images."""
-    problem = JobError(ErrorCode.UNKNOWN, f"our storage: {error}", retryable=True)
+    problem = JobError(ErrorCode.UNKNOWN, f"our storage: {reason}", retryable=True)
     return PendingFailure(problem, now, kind="unstored")
 
 

@@ -15,7 +15,7 @@ from orchestrator.jobs.model import Job, Outcome, PendingFailure, SettledBy
 from orchestrator.ledger import FirstPoll, LearnedWait, LedgerUnavailable, Result
 from orchestrator.net.http_types import Reply
 from orchestrator.operations.cost import computed_cost
-from orchestrator.operations.inline_images import store_inline_images, unstored
+from orchestrator.operations.inline_images import store_inline_images, storing_ms, unstored
 from orchestrator.providers.responses import Accepted
 from orchestrator.runtime import Runtime
 from orchestrator.step_loop import in_thread
@@ -85,21 +85,33 @@ def _hold(runtime: Runtime, job: Job, number: int, reply: Reply, accepted: Accep
 
 
 def _record(runtime: Runtime, job: Job, number: int, accepted: Accepted) -> None:
-    outcome, pending = accepted.outcome, None
-    if accepted.thin_success:
-        pending = PendingFailure(accepted.thin_success, runtime.clock())
-    elif outcome:
-        try:
-            outcome = store_inline_images(runtime, job.id, outcome)
-        except StorageError as error:  # a poll gets the images again
-            log.get().warning("inline_images_unstored", job=job.id, reason=str(error))
-            outcome, pending = None, unstored(error, runtime.clock())
-    if outcome:
-        result = _done(runtime, job, number, accepted, outcome)
+    outcome = accepted.outcome
+    if outcome is None:
+        result = _running(runtime, job, number, accepted)
+    elif storing_ms(outcome):
+        result = _stored(runtime, job, number, accepted, outcome)
     else:
-        result = _running(runtime, job, number, accepted, pending)
+        result = _done(runtime, job, number, accepted, outcome)
     if job.request.upload and result not in _NEEDS_FILE:
         in_thread(runtime.ledger.uploads.drop, job.id)
+
+
+def _stored(
+    runtime: Runtime, job: Job, number: int, accepted: Accepted, outcome: Outcome
+) -> Result:
+    """Store the images inside the answer, and settle the job.
+
+    The acceptance is recorded first. Storing may take longer than the lease of the submission, and
+    an attempt without a task would be sent again or given up. A poll gets the images again if this
+    fails, or if the process ends meanwhile.
+    """
+    result = _running(runtime, job, number, accepted)
+    try:
+        outcome = store_inline_images(runtime, job.id, outcome)
+    except StorageError as error:
+        log.get().warning("inline_images_unstored", job=job.id, reason=str(error))
+        return result
+    return _done(runtime, job, number, accepted, outcome)
 
 
 def _done(runtime: Runtime, job: Job, number: int, accepted: Accepted, outcome: Outcome) -> Result:
@@ -119,12 +131,15 @@ def _done(runtime: Runtime, job: Job, number: int, accepted: Accepted, outcome: 
     return result
 
 
-def _running(
-    runtime: Runtime, job: Job, number: int, accepted: Accepted, pending: PendingFailure | None
-) -> Result:
+def _running(runtime: Runtime, job: Job, number: int, accepted: Accepted) -> Result:
     now, enabled = runtime.clock(), runtime.enabled_provider(job.provider_of(number))
-    wait, cost, learned = 0.0, accepted.cost, FirstPoll()
-    if enabled and not accepted.thin_success:
+    wait, cost, learned, pending = 0.0, accepted.cost, FirstPoll(), None
+    if accepted.thin_success:
+        pending = PendingFailure(accepted.thin_success, now)
+    elif accepted.outcome:
+        pending = unstored("the images in the answer to the submission were not stored", now)
+        wait = storing_ms(accepted.outcome) / 1000
+    elif enabled:
         calls_back = runtime.calls_back(enabled[0])
         grace = runtime.settings.callback_grace_seconds if calls_back else None
         wait = first_poll_delay(
@@ -134,14 +149,15 @@ def _running(
         learned = FirstPoll(
             LearnedWait.LATE if calls_back else LearnedWait.EARLY, now + int(soonest * 1000)
         )
+    if enabled and not accepted.thin_success:
         cost = cost or computed_cost(*enabled, job)
-    due_at = min(now + int(wait * 1000), max(job.deadline_at, now))
+    due_at = now + int(wait * 1000)
     result = runtime.ledger.accepted(
         job.id,
         number,
         accepted.task_id,
         now=now,
-        due_at=due_at,
+        due_at=due_at if accepted.outcome else min(due_at, max(job.deadline_at, now)),
         first_poll=learned,
         cost=cost,
         pending_failure=pending,

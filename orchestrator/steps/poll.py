@@ -8,11 +8,12 @@ from orchestrator import log, tracing
 from orchestrator.jobs.model import Job, Outcome, SettledBy, Step
 from orchestrator.ledger import Lease
 from orchestrator.operations.cost import computed_cost
-from orchestrator.operations.inline_images import store_inline_images, unstored
+from orchestrator.operations.inline_images import store_inline_images, storing_ms, unstored
 from orchestrator.providers.responses import QueryFailed
 from orchestrator.runtime import Runtime
 from orchestrator.steps.evidence import Judgement, Reading, judge, search_ends_at, summary
 from orchestrator.steps.query import is_running, next_query_wait, query_lease_ms, query_task
+from orchestrator.steps.submit import LEASE_MARGIN_MS
 from orchestrator.storage.storage import StorageError
 
 
@@ -44,9 +45,9 @@ def _poll(runtime: Runtime, lease: Lease, claimed_at: int) -> None:
     judgement = _judge(runtime, lease.job, reading, late=claimed_at >= lease.job.deadline_at)
     if judgement.outcome:
         try:
-            outcome = _stored(runtime, lease.job, judgement.outcome)
+            outcome = _stored(runtime, lease, judgement.outcome)
         except StorageError as error:
-            pending = unstored(error, runtime.clock())
+            pending = unstored(str(error), runtime.clock())
             _defer(runtime, lease, QueryFailed(pending.error), Judgement(pending=pending))
         else:
             _settle(runtime, lease, outcome, judgement.settled_by)
@@ -66,12 +67,16 @@ def _judge(runtime: Runtime, job: Job, reading: Reading, *, late: bool) -> Judge
     )
 
 
-def _stored(runtime: Runtime, job: Job, outcome: Outcome) -> Outcome:
+def _stored(runtime: Runtime, lease: Lease, outcome: Outcome) -> Outcome:
     """Store the images inside the answer. They can be had again until the deadline has passed.
 
     Raises:
         StorageError: our storage failed, and the provider may be asked again.
     """
+    job, takes_ms = lease.job, storing_ms(outcome)
+    if takes_ms:  # so that no other worker stores the same meanwhile
+        lease_ms = takes_ms + LEASE_MARGIN_MS
+        runtime.ledger.extend(lease, now=runtime.clock(), lease_ms=lease_ms)
     try:
         return store_inline_images(runtime, job.id, outcome)
     except StorageError as error:

@@ -149,6 +149,7 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
         lease.job.id, now=NOW, interval_ms=1
     ),
     "cancel": lambda ledger, lease: ledger.cancel(lease.job.id, now=NOW),
+    "extend": lambda ledger, lease: ledger.extend(lease, now=NOW, lease_ms=LEASE),
     "retried": lambda ledger, lease: ledger.retried(lease.job.id, OTHER_JOB, now=NEXT_DUE),
     "get": lambda ledger, lease: ledger.get(lease.job.id),
     "uploads.get": lambda ledger, lease: ledger.uploads.get(lease.job.id),
@@ -356,9 +357,9 @@ def prepare(ledger: Ledger, name: str) -> Lease:
         return not_leased(ledger, CREATED[name](ledger))
     if name == "admission.resume":
         ledger.admission.pause("evolink", by="tests", now=NOW)
-    if name in {"agenda.poll_now", "defer"}:
+    if name in {"agenda.poll_now", "defer", "extend"}:
         lease = kit.claim(ledger, kit.running(ledger), Step.POLL, now=NEXT_DUE)
-        return lease if name == "defer" else not_leased(ledger, lease.job.id)
+        return not_leased(ledger, lease.job.id) if name == "agenda.poll_now" else lease
     attribute, _, method = name.partition(".")
     makers = {"follow_ups": with_follow_up, "batches": with_batch, "outcomes": with_batch}
     if attribute in makers:

@@ -262,3 +262,35 @@ def test_a_repeated_claim_returns_the_same_lease(
 
     assert comparable(recorder.repeat()) == comparable(answer)
     assert kit.state(redis) == before
+
+
+def test_a_lease_on_a_poll_may_be_extended(ledger: Ledger, redis: Redis) -> None:
+    lease = kit.claim(ledger, kit.running(ledger), Step.POLL, now=NEXT_DUE)
+    later = NEXT_DUE + LEASE - 1
+
+    assert ledger.extend(lease, now=later, lease_ms=3 * LEASE)
+
+    assert kit.due_at(redis, lease.job.id) == later + 3 * LEASE
+    assert ledger.agenda.due(0, now=later + 3 * LEASE - 1, limit=9) == []
+    assert ledger.settle(lease, SUCCESS, SettledBy.POLL, now=later).result is Result.SETTLED
+
+
+def test_a_lease_that_is_lost_is_not_extended(ledger: Ledger, redis: Redis) -> None:
+    lease = kit.claim(ledger, kit.running(ledger), Step.POLL, now=NEXT_DUE)
+    other = kit.claim(ledger, lease.job.id, Step.POLL, now=lease.ends_at)
+
+    assert not ledger.extend(lease, now=lease.ends_at, lease_ms=3 * LEASE)
+    assert kit.due_at(redis, lease.job.id) == other.ends_at
+
+    ledger.settle(other, SUCCESS, SettledBy.POLL, now=other.ends_at)
+    assert not ledger.extend(other, now=other.ends_at, lease_ms=LEASE)
+    assert kit.due_at(redis, lease.job.id) is None
+
+
+def test_a_lease_on_a_submission_is_left_as_it_is(ledger: Ledger, redis: Redis) -> None:
+    lease = kit.submitting(ledger)
+    before = kit.state(redis)
+
+    ledger.extend(lease, now=NOW, lease_ms=3 * LEASE)
+
+    assert kit.state(redis) == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable
 
 import pytest
@@ -9,14 +10,26 @@ import pytest
 from orchestrator.backoff import NOT_FOUND_POLLS, NOT_FOUND_TOLERANCE_SECONDS
 from orchestrator.callbacks.address import CallbackAddress
 from orchestrator.callbacks.apply import apply_callback
-from orchestrator.jobs.model import ErrorCode, Image, JobError, Outcome, SettledBy, Status, Step
+from orchestrator.jobs.model import (
+    Copy,
+    ErrorCode,
+    Image,
+    JobError,
+    Outcome,
+    SettledBy,
+    Status,
+    Step,
+)
 from orchestrator.net.http_types import Reply
+from orchestrator.operations import inline_images
+from orchestrator.operations.image_copies import CheckedFile, store_file
 from orchestrator.operations.rerun import may_be_paid
 from orchestrator.providers.responses import Accepted, TaskReport
 from orchestrator.runtime import Runtime
 from orchestrator.steps import acceptance
 from orchestrator.steps.archive import archive
 from orchestrator.steps.poll import poll
+from orchestrator.storage.storage import Bundle
 from tests.steps.test_poll import DONE, HANDLING, UNKNOWN, again, polled, running
 from tests.support import job_states
 from tests.support.fakes import Answer, Harness, answer
@@ -378,6 +391,36 @@ def test_a_success_without_a_result_in_the_answer_to_a_submission_is_looked_for(
     harness.provider.handler = lambda _: DONE
     poll(harness.runtime, job_id)
     assert harness.job(job_id).status is Status.SUCCEEDED
+
+
+@pytest.mark.parametrize("is_submission", [False, True])
+def test_storing_for_longer_than_the_lease_brings_in_no_second_worker(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, is_submission: bool
+) -> None:
+    """Otherwise it would store the same, or send an attempt again that was paid for."""
+    images = [Image("", content=b"\x89PNG\r\n\x1a\n" + bytes([n])) for n in range(4)]
+    links = [f"data:image/png;base64,{b64encode(i.content or b'').decode()}" for i in images]
+    success = task(status="success", output=[{"url": link} for link in links])
+    seen = list[tuple[Status, list[tuple[str, Step]]]]()
+
+    def slowly_stored(runtime: Runtime, bundle: Bundle, stem: str, file: CheckedFile) -> Copy:
+        harness.clock.forward(60)
+        due = harness.ledger.agenda.due(0, now=harness.clock.now, limit=9)
+        seen.append((harness.job(stem.split("/")[-2]).status, due))
+        return store_file(runtime, bundle, stem, file)
+
+    monkeypatch.setattr(inline_images, "store_file", slowly_stored)
+    if is_submission:
+        outcome = Outcome.succeeded(tuple(images))
+        job_id = accepted(harness.runtime, harness, Accepted("task-1", outcome=outcome))
+    else:
+        job_id = running(harness, success)
+        poll(harness.runtime, job_id)
+
+    assert seen == [(Status.RUNNING, [])] * 4
+    job = harness.job(job_id)
+    assert (job.status, len(job.images)) == (Status.SUCCEEDED, 4)
+    assert all(image.copy for image in job.images)
 
 
 def accepted(runtime: Runtime, harness: Harness, reading: Accepted) -> str:

@@ -3,7 +3,7 @@
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms, 2 lease token, 3 end of the lease ms, 4 random number from 0 to 1
 -- Returns: claimed, job id, the job's fields | not_due | missing
--- A repeated call with the same token returns claimed again.
+-- A repeated call with the same token returns claimed again. Its lease ends when it says.
 local time, lease, lease_end, random = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local now = tonumber(time)
 -- The longest time over which the jobs of a provider come back after a pause. ms.
@@ -33,6 +33,8 @@ if job.lease ~= lease then
   end
   set('lease', lease, 'updated', time)
   record_change()
+end
+if status == 'running' then
   reschedule('running', lease_end)
 end
 return {'claimed', job_id, redis.call('HGETALL', job_key)}
