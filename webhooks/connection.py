@@ -7,6 +7,10 @@ answer, or never read an answer. Uvicorn itself closes connections that are idle
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import sys
+import termios
+from contextlib import suppress
 from http import HTTPStatus
 from typing import cast
 
@@ -28,6 +32,9 @@ MAX_HEADERS = 100
 MAX_PIPELINED = 16
 #: A connection is closed when its client reads nothing of an answer for so long. Seconds.
 UNREAD_SECONDS = 75.0
+#: The same while the process ends, because it waits for its connections. It may take twice as long
+#: until it is seen. Seconds.
+STOP_UNREAD_SECONDS = 10.0
 #: After a refusal, what still comes is dropped for so long. The client could not read the refusal
 #: otherwise. Seconds.
 REFUSED_SECONDS = 2.0
@@ -51,7 +58,7 @@ class Connection(HttpToolsProtocol):
         """Begin."""
         super().connection_made(transport)
         self._status = HTTPStatus.BAD_REQUEST
-        self._is_refused = False
+        self._is_refused = self._is_stopping = False
         #: The request that the application answers.
         self._current: RequestResponseCycle | None = None
         #: What has arrived of a head or of trailers. None: a body is arriving.
@@ -148,6 +155,7 @@ class Connection(HttpToolsProtocol):
     def shutdown(self) -> None:
         """Close when the current answer is sent. Held answers are given now."""
         self.app.stop()
+        self._is_stopping = True
         super().shutdown()
 
     def _fault(self) -> HTTPStatus | None:
@@ -202,14 +210,32 @@ class Connection(HttpToolsProtocol):
             self._head_began = now  # its time counts from the answer to the request before it
         if self._head_began is not None and now - self._head_began >= HEAD_SECONDS:
             return f"a request took more than {HEAD_SECONDS:g} s to arrive"
-        unread = self.transport.get_write_buffer_size()
+        unread, limit = self._unread_bytes(), UNREAD_SECONDS
+        if self._is_stopping:
+            limit = STOP_UNREAD_SECONDS
         if not unread or unread != self._unread:
             self._unread, self._unread_since = unread, now
-        elif now - self._unread_since >= UNREAD_SECONDS:
-            return f"nothing of an answer was read for {UNREAD_SECONDS:g} s"
+        elif now - self._unread_since >= limit:
+            return f"nothing of an answer was read for {limit:g} s"
+        if self.transport.is_closing():
+            return None  # the rest of an answer is sent before
         if is_idle and self._head_began is None and self.timeout_keep_alive_task is None:
             self._head_began = now  # it sent line ends, which are no request
         return None
+
+    def _unread_bytes(self) -> int:
+        """Return what the client has not received of what must still be given to the system.
+
+        The system takes more only when the client has received much of what it has. On Linux it
+        says how much that is, so a client that reads slowly is seen to read.
+        """
+        unread = self.transport.get_write_buffer_size()
+        if unread:
+            with suppress(OSError):
+                number = self.transport.get_extra_info("socket").fileno()
+                kept = fcntl.ioctl(number, termios.TIOCOUTQ, bytes(4))
+                unread += int.from_bytes(kept, sys.byteorder)
+        return unread
 
 
 class _JoinedWrites:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -19,10 +20,13 @@ from tests.webhooks.test_front import FakeSubscription
 from webhooks import connection
 from webhooks.__main__ import server_config
 from webhooks.connection import MAX_HEADERS, MAX_PIPELINED, Connection
+from webhooks.exchange import MAX_ANSWER_BYTES
 from webhooks.front import Front
 
 #: More than the system keeps of an answer that nobody reads. Bytes.
 LONG = 64 * 1024 * 1024
+#: An answer that is kept in memory. Bytes.
+PART = MAX_ANSWER_BYTES - 1
 
 
 def app(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
@@ -31,6 +35,8 @@ def app(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
     start("200 OK", [])
     if path == "/long":
         return (b"x" * 65_536 for _ in range(LONG // 65_536))
+    if path == "/part":
+        return [b"x" * PART]
     if path == "/unwanted":
         return [b"not read"]
     if path == "/held":
@@ -96,6 +102,14 @@ def statuses(answers: bytes) -> list[int]:
     return [int(each[:3]) for each in answers.split(b"HTTP/1.1 ")[1:]]
 
 
+def unread_connection(running: Running) -> Connection:
+    """Return the only connection, once its client has not read all that the system takes."""
+    eventually(lambda: running.server.server_state.connections)
+    (served,) = cast("set[Connection]", running.server.server_state.connections)
+    eventually(lambda: served.flow.write_paused)
+    return served
+
+
 # Slow clients ----------------------------------------------------------------------------------
 
 
@@ -138,6 +152,47 @@ def test_an_answer_that_is_read_slowly_is_sent_to_its_end(
         head, _, content = read_all(one).partition(b"\r\n\r\n")
     assert f"content-length: {LONG}".encode() in head
     assert content.count(b"x") == len(content) == LONG
+
+
+@pytest.mark.parametrize("stopping", [False, True])
+def test_the_rest_of_the_last_answer_waits_for_its_reader(
+    stopping: bool, monkeypatch: pytest.MonkeyPatch, running: Running
+) -> None:
+    monkeypatch.setattr(connection, "UNREAD_SECONDS", 3600.0)
+    monkeypatch.setattr(connection, "STOP_UNREAD_SECONDS", 3600.0)
+    running.listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    with running.connect(request("/part", "Connection: close")) as one:
+        served = unread_connection(running)
+        eventually(served.transport.is_closing)
+        running.server.should_exit = stopping
+        eventually(lambda: served._is_stopping == stopping)
+        now = served.loop.time()
+        assert served._reason_to_close(now) is None
+        assert served._reason_to_close(now + 2 * connection.HEAD_SECONDS) is None
+        assert read_all(one).count(b"x") == PART
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what it has not sent")
+def test_a_client_that_reads_little_at_a_time_is_seen_to_read(running: Running) -> None:
+    with running.connect(request("/long")) as one:
+        served = unread_connection(running)
+        now = served.loop.time()
+        assert served._reason_to_close(now) is None
+        assert len(one.recv(65_536, socket.MSG_WAITALL)) == 65_536
+        eventually(lambda: served._unread_bytes() != served._unread)
+        assert served._reason_to_close(now + 3600) is None
+
+
+def test_a_client_that_reads_nothing_does_not_hold_up_a_stop(
+    monkeypatch: pytest.MonkeyPatch, running: Running
+) -> None:
+    with capture_logs() as lines, running.connect(request("/long")):
+        served = unread_connection(running)
+        monkeypatch.setattr(connection, "HEAD_SECONDS", 0.01)
+        monkeypatch.setattr(connection, "STOP_UNREAD_SECONDS", 0.1)
+        served.loop.call_soon_threadsafe(served._close_or_check_later)
+        running.stop()
+    assert [line["reason"] for line in lines] == ["nothing of an answer was read for 0.1 s"]
 
 
 @pytest.mark.parametrize("following", [b"", b"nonsense\r\n\r\n", b"GET /"])
