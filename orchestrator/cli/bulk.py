@@ -16,6 +16,7 @@ from orchestrator.cli.output import (
     as_json,
     console,
     exact,
+    has_terminal,
     line,
     print_json,
     progress,
@@ -145,7 +146,7 @@ def _run(
     """Preview an action, ask, start it, and watch it."""
     filters = _filters(**chosen)
     asks = not (yes or dry_run)
-    if asks and not _has_terminal():
+    if asks and not has_terminal():
         raise click.UsageError("without a terminal nobody can be asked; use --yes or --dry-run")
     runtime, who = default_runtime(), actor()
     action = operations.preview(runtime, kind, filters, actor=who, accept_risk=accept_risk)
@@ -161,10 +162,6 @@ def _run(
     _show(started, json_=json_)
     if started.state is not BulkState.RUNNING and started.done < applies_to(action):
         sys.exit(1)
-
-
-def _has_terminal() -> bool:
-    return sys.stdin.isatty()
 
 
 def _filters(

@@ -129,6 +129,11 @@ def live(out: PlainConsole) -> Live:
     return Live(console=out, refresh_per_second=10, transient=True)
 
 
+def has_terminal() -> bool:
+    """Return whether somebody can be asked."""
+    return sys.stdin.isatty()
+
+
 def progress(*, quiet: bool) -> Progress:
     """Return a progress bar that disappears at its end. Without a terminal it shows nothing."""
     out = console()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -12,8 +14,10 @@ from orchestrator.cli.output import (
     actor,
     as_json,
     exact,
+    has_terminal,
     line,
     print_json,
+    progress,
     show_table,
     table,
 )
@@ -115,6 +119,47 @@ def list_(json_: bool) -> None:
         secrets = str(view["notify_secrets"])
         shown.add_row(view["tenant"], *cells, _budgets(view), secrets)
     show_table(shown, empty="There is no tenant yet. It is there with its first key, job or limit.")
+
+
+@tenants.command()
+@click.argument("tenant")
+@click.option("--dry-run", is_flag=True, help="Count, and delete nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask. Needed without a terminal.")
+@as_json
+def erase(tenant: str, *, dry_run: bool, yes: bool, json_: bool) -> None:
+    """Delete the ended jobs of a tenant for good, with their images.
+
+    They leave Redis, the history, its figures, and the archive. Jobs that are open, or have a
+    pending archive or notification, are kept and named. Everything may run meanwhile. The command
+    may be interrupted and run again. It reads every manifest in the archive, so it takes long.
+    """
+    from orchestrator.operations.erasure import erase_tenant  # noqa: PLC0415  # loads SQLAlchemy
+
+    if not (yes or dry_run):
+        if not has_terminal():
+            raise click.UsageError("without a terminal nobody can be asked; use --yes or --dry-run")
+        click.confirm(f"Delete the jobs and images of {tenant}?", abort=True, err=json_)
+    runtime = default_runtime()
+    with progress(quiet=json_) as shown:
+        bar = shown.add_task("deleting jobs", total=None)
+        erased = erase_tenant(
+            runtime,
+            tenant,
+            actor=actor(),
+            dry_run=dry_run,
+            advanced=lambda more: shown.advance(bar, more),
+        )
+    if json_:
+        print_json({"tenant": tenant, **asdict(erased), "dry_run": dry_run})
+    else:
+        for job_id in erased.kept:
+            line(
+                f"{job_id}: kept; it is open, has a pending follow-up, or cannot be read", err=True
+            )
+        what = "to delete" if dry_run else "deleted"
+        line(f"jobs {what}: {erased.jobs}, files: {erased.files}, kept: {len(erased.kept)}")
+    if erased.kept and not dry_run:
+        sys.exit(1)
 
 
 def _budgets(view: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +13,11 @@ from click.testing import CliRunner, Result
 from orchestrator.cli import main
 from orchestrator.security import standard_webhooks
 from orchestrator.security.api_keys import digest
+from tests.support import job_states
 from tests.support.fakes import Harness
 from tests.support.providers import EXAMPLE_REQUESTS
+
+module = importlib.import_module("orchestrator.cli.tenants")
 
 
 @pytest.fixture
@@ -191,3 +195,25 @@ def test_the_audit_trail_tells_who_changed_what_without_secrets(cli: Harness) ->
     assert all(entry[name] in shown for entry in entries for name in ("at", "action", "target"))
     assert "max_open=7" in shown
     assert [entry["action"] for entry in json_of("audit", "--limit", "1")["entries"]] == ["cancel"]
+
+
+def test_a_tenant_is_erased_after_a_question(cli: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone, kept = job_states.cancelled(cli, tenant="shop"), cli.enqueue(tenant="shop")
+
+    refused = run("tenants", "erase", "shop")
+    assert refused.exit_code == 2
+    assert "use --yes or --dry-run" in refused.stderr
+    counted = json_of("tenants", "erase", "shop", "--dry-run")
+    assert counted == {"tenant": "shop", "jobs": 1, "files": 0, "kept": [kept], "dry_run": True}
+    monkeypatch.setattr(module, "has_terminal", lambda: True)
+    assert run("tenants", "erase", "shop", input="n\n").exit_code == 1
+    assert cli.ledger.overview.existing([gone])
+
+    erased = run("tenants", "erase", "shop", input="y\n")
+
+    assert erased.exit_code == 1, "a job is left"
+    assert f"{kept}: kept; it is open" in erased.stderr
+    assert "jobs deleted: 1, files: 0, kept: 1" in erased.stdout
+    cli.ledger.cancel(kept, now=cli.clock.now)
+    assert json_of("tenants", "erase", "shop", "--yes")["jobs"] == 1
+    assert cli.ledger.overview.existing([gone, kept]) == set()

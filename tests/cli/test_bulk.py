@@ -112,7 +112,7 @@ def test_a_wrong_call_is_refused_with_the_reason(words: list[str], problem: str)
 def test_at_a_terminal_it_asks(
     harness: Harness, monkeypatch: pytest.MonkeyPatch, answer: str, status: str
 ) -> None:
-    monkeypatch.setattr(module, "_has_terminal", lambda: True)
+    monkeypatch.setattr(module, "has_terminal", lambda: True)
     job_id = harness.enqueue()
 
     shown = run("cancel", "--all", "--wait", input=answer)

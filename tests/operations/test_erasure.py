@@ -1,0 +1,181 @@
+"""Erasing a tenant: its ended jobs leave the ledger, the history and the archive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.history import Query
+from orchestrator.history.history import History
+from orchestrator.history.writer import Writer
+from orchestrator.jobs.validation import InvalidRequest
+from orchestrator.ledger import LedgerUnavailable, keys
+from orchestrator.operations import erasure
+from orchestrator.operations.erasure import Erased, erase_tenant
+from orchestrator.operations.manifest import path
+from orchestrator.operations.rebuild import rebuild
+from orchestrator.storage.storage import Storage, StorageError
+from tests.ledger import kit
+from tests.support import archive_kit, job_states
+from tests.support.archive_kit import Gallery, archived, picture
+from tests.support.fakes import Harness, unavailable_ledger
+
+#: The tenant of the harness' jobs, and another one.
+TENANT, OTHER = "tests", "default"
+
+
+@pytest.fixture
+def harness(start: Callable[..., Harness], tmp_path: Path) -> Iterator[Harness]:
+    made = archive_kit.harness(start, tmp_path)
+    history = History(f"sqlite:///{tmp_path}/history/history.db")
+    yield made.with_runtime(open_history=lambda: history)
+    history.close()
+
+
+def erase(harness: Harness, tenant: str = TENANT, *, dry_run: bool = False) -> Erased:
+    return erase_tenant(harness.runtime, tenant, actor="cli:ops", dry_run=dry_run)
+
+
+def done(harness: Harness, number: int = 0) -> str:
+    """Return an archived job without a pending follow-up."""
+    return archived(harness, Gallery(harness).job(picture(number)))
+
+
+def forget(harness: Harness, job_id: str) -> None:
+    assert harness.ledger.overview.forget(job_id, before=harness.clock() + 1) == "forgotten"
+
+
+def test_nothing_of_an_ended_job_is_left_and_other_tenants_keep_theirs(harness: Harness) -> None:
+    failed, gone = job_states.cancelled(harness), done(harness)
+    theirs = kit.finished(harness.ledger)
+    thumbnail = path(gone).replace("job.json", "0.thumb.webp")
+    harness.runtime.storage.put(thumbnail, b"a thumbnail", "image/webp")
+    rebuild(harness.runtime)
+
+    assert erase(harness) == Erased(jobs=2, files=3, kept=())
+
+    assert archive_kit.files(harness) == {}
+    assert harness.ledger.overview.existing([failed, gone, theirs]) == {theirs}
+    assert harness.runtime.history.find(Query(), limit=9).ids == [theirs]
+    left = {key: text for key, text in kit.state(harness.redis).items() if "changes" not in key}
+    assert failed not in repr(left)
+    assert gone not in repr(left)
+    assert erase(harness) == Erased(jobs=0, files=0, kept=())
+
+
+def test_jobs_that_only_the_history_or_the_archive_knows_are_erased(harness: Harness) -> None:
+    in_history, in_archive = job_states.cancelled(harness), done(harness)
+    rebuild(harness.runtime)
+    history = harness.runtime.history
+    forget(harness, in_history)
+    forget(harness, in_archive)
+    with history.writing(Writer()) as batch:
+        batch.remove(list(batch.entries([in_archive]).values()))
+
+    assert erase(harness).jobs == 2
+
+    assert history.find(Query(), limit=9).ids == []
+    assert archive_kit.files(harness) == {}
+
+
+def test_open_jobs_and_pending_follow_ups_are_kept_and_named(harness: Harness) -> None:
+    queued, running = harness.enqueue(), job_states.running(harness)
+    pending, unreadable = Gallery(harness).job(picture()), job_states.cancelled(harness)
+    rebuild(harness.runtime)
+    harness.redis.hset(keys.job(unreadable), "request", "{")
+
+    erased = erase(harness)
+
+    assert (erased.jobs, sorted(erased.kept)) == (0, sorted([queued, running, pending, unreadable]))
+    every = [queued, running, pending, unreadable]
+    assert harness.ledger.overview.existing(every) == set(every)
+    assert sorted(harness.runtime.history.find(Query(), limit=9).ids) == sorted(every)
+
+
+def test_a_dry_run_counts_the_same_and_deletes_nothing(harness: Harness) -> None:
+    done(harness)
+    harness.enqueue()
+    rebuild(harness.runtime)
+    before, files = kit.state(harness.redis), archive_kit.files(harness)
+
+    counted = erase(harness, dry_run=True)
+
+    assert kit.state(harness.redis) == before
+    assert archive_kit.files(harness) == files
+    assert erase(harness) == counted
+    assert counted.jobs == 1
+
+
+def test_without_a_history_the_rest_is_erased(
+    start: Callable[..., Harness], tmp_path: Path
+) -> None:
+    harness = archive_kit.harness(start, tmp_path)
+    done(harness)
+
+    assert erase(harness) == Erased(jobs=1, files=2, kept=())
+
+
+@pytest.mark.parametrize("number", [1, 7])
+def test_every_page_is_erased(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(erasure, "PAGE_JOBS", 3)
+    for _ in range(number):
+        job_states.cancelled(harness)
+    rebuild(harness.runtime)
+    looked_at = list[int]()
+
+    erased = erase_tenant(harness.runtime, TENANT, actor="cli:ops", advanced=looked_at.append)
+
+    assert (erased.jobs, sum(looked_at)) == (number, number)
+    assert harness.ledger.overview.size() == 0
+    assert harness.runtime.history.find(Query(), limit=9).ids == []
+
+
+def test_a_job_is_forgotten_after_its_files_so_a_repeated_call_deletes_the_rest(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = done(harness)
+    rebuild(harness.runtime)
+
+    def fail(*_: object) -> None:
+        raise StorageError("away")
+
+    with monkeypatch.context() as away:
+        away.setattr(Storage, "delete", fail)
+        with pytest.raises(StorageError):
+            erase(harness)
+    assert harness.ledger.overview.existing([job_id])
+    assert harness.runtime.history.get(job_id)
+
+    assert erase(harness).jobs == 1
+
+
+def test_a_manifest_that_nobody_can_read_stops_nothing(harness: Harness) -> None:
+    odd, gone = done(harness, 1), done(harness, 2)
+    forget(harness, odd)
+    harness.runtime.storage.put(path(odd), b"{", "application/json")
+
+    assert erase(harness).jobs == 1
+
+    assert not harness.ledger.overview.existing([gone])
+    assert path(odd) in archive_kit.files(harness)
+
+
+def test_the_audit_trail_has_who_erased_how_much(harness: Harness) -> None:
+    job_states.cancelled(harness)
+
+    erase(harness)
+
+    [entry] = harness.ledger.audit.entries(1)
+    assert (entry.actor, entry.action, entry.target) == ("cli:ops", "tenant_erased", TENANT)
+    assert entry.detail == {"jobs": "1"}
+
+
+def test_a_wrong_name_and_an_outage_are_refused(harness: Harness) -> None:
+    with pytest.raises(InvalidRequest):
+        erase(harness, "no name")
+    with pytest.raises(LedgerUnavailable):
+        erase(harness.on(unavailable_ledger()))
