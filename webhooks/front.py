@@ -51,6 +51,7 @@ class Front:
         max_body_bytes: what is read of a body at most. The limits of all routes are lower.
         max_held: answers that may be held at once.
         subscribe: makes a subscription that reports the channels that changed.
+        at_start: is called in the thread of the event loop, with the loop.
         at_end: is called when the process ends cleanly.
         is_short: returns whether the application needs a short time for a request, by its method
             and path. A short request with a small body is a step of the event loop.
@@ -64,6 +65,7 @@ class Front:
         max_body_bytes: int,
         max_held: int,
         subscribe: Callable[[Callable[[str], None]], Subscription],
+        at_start: Callable[[asyncio.AbstractEventLoop], None] = lambda _: None,
         at_end: Callable[[], None] = lambda: None,
         is_short: Callable[[str, str], bool] = lambda _, __: False,
         own_path: Callable[[str], str] = lambda path: path,
@@ -74,6 +76,7 @@ class Front:
         self._max_body_bytes = max_body_bytes
         self._max_held = max_held
         self._subscribe = subscribe
+        self._at_start = at_start
         self._at_end = at_end
         self._refused = log.RateLimitedLog("request_refused")
 
@@ -109,6 +112,7 @@ class Front:
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
         self.start(asyncio.get_running_loop())
+        self._at_start(self._loop)
         await send({"type": "lifespan.startup.complete"})
         log.get().info("web_started")
         await receive()

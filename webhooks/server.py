@@ -23,6 +23,7 @@ from webhooks import path_prefix
 from webhooks.app import create_app
 from webhooks.connection import MAX_CONNECTIONS
 from webhooks.front import Front
+from webhooks.loop_watch import LoopWatch
 from webhooks.receiver import MAX_LONG_BYTES, PREFIX
 
 #: The files and connections that a process wants to have open at once.
@@ -46,6 +47,7 @@ def front(runtime: Runtime, at_end: Callable[[], None] = lambda: None) -> Front:
         # The others are for callbacks and for files.
         max_held=min(_allow_open_files(), MAX_CONNECTIONS) // 2,
         subscribe=runtime.ledger.outcomes.subscription,
+        at_start=lambda loop: LoopWatch(loop).start(),
         at_end=at_end,
         is_short=partial(_is_short, runtime),
         own_path=partial(_own_path, runtime),
