@@ -9,6 +9,7 @@ from typing import Any
 
 from redis import Redis
 
+from orchestrator import log
 from orchestrator.jobs.model import STEP_OF, Status, Step
 from orchestrator.ledger import identifiers, keys
 from orchestrator.ledger.admission import Admission
@@ -60,7 +61,8 @@ class Agenda:
 
         Every provider and tenant is listed in turn.
 
-        A terminal job in the agenda is corruption. It is left out here, and `verify` reports it.
+        A job that has ended, or that nobody can claim, is corruption. It is left out for a minute,
+        and logged. `verify` reports it.
 
         Args:
             shard: its number.
@@ -73,12 +75,14 @@ class Agenda:
         limits = self._admission.limits[shard]
         args: list[str | int] = [now, limit, now + horizon_ms, limits, places, room.others]
         with self._redis() as client:
-            flat: Any = self._due.run(client, [keys.agenda(shard)], args)
-        listed = [
-            (job_id, STEP_OF.get(Status(status)), provider)
+            answer: Any = self._due.run(client, [keys.agenda(shard)], args)
+        flat, left_out = answer
+        for job_id in left_out:
+            log.get().error("job_left_out", job=job_id, action="run `orchestrator verify`")
+        return [
+            (job_id, STEP_OF[Status(status)], provider)
             for job_id, status, provider in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
         ]
-        return [(job_id, step, provider) for job_id, step, provider in listed if step]
 
     def poll_now(self, job_id: str, *, now: int, interval_ms: int) -> Result:
         """Make the poll of a running job due now. A second call within `interval_ms` does nothing.

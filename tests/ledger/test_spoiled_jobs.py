@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext, suppress
 
 import pytest
 from redis import Redis
+from structlog.testing import capture_logs
 
 from orchestrator.jobs.model import FOLLOW_UPS, Status, Step
 from orchestrator.ledger import Ledger, Result, keys
@@ -130,7 +131,10 @@ def test_a_job_that_is_restored_is_due_again_within_a_minute(ledger: Ledger, red
     job_id = kit.create(ledger)
     backup = redis.dump(keys.job(job_id))
     redis.set(keys.job(job_id), "a text")
-    assert ledger.agenda.due(0, now=LATER, limit=10) == []
+    with capture_logs() as logs:
+        for now in (LATER, LATER + 1000):
+            assert ledger.agenda.due(0, now=now, limit=10) == []
+    assert [(line["event"], line["job"]) for line in logs] == [("job_left_out", job_id)]
 
     redis.restore(keys.job(job_id), 0, backup or b"", replace=True)
 

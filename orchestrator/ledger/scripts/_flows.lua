@@ -74,12 +74,13 @@ local function room_of(places, others)
   }
 end
 
--- Take a job that is not open out of a set, until it is due there again: `verify` names it. An expired one
--- leaves the set and the agenda for good.
-local function leave_out(root, agenda, jobs, id, now)
+-- Leave out a job that is not open, and look at it again after a while. It is added to `left_out`. An
+-- expired job leaves the set and the agenda for good.
+local function leave_out(root, agenda, jobs, id, now, left_out)
   local WAIT_MS = 60000
   if redis.call('EXISTS', root .. 'job:' .. id) == 1 then
     redis.call('ZADD', jobs, now + WAIT_MS, id)
+    left_out[#left_out + 1] = id
   else
     redis.call('ZREM', agenda, id)
     redis.call('ZREM', jobs, id)

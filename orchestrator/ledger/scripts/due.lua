@@ -4,19 +4,19 @@
 -- ARGV: 1 now ms, 2 most jobs of a provider that wait for the same thing, 3 until when submissions may
 --       start ms, 4 providers with limits: name max interval burst, ... ('-' no limit),
 --       5 places: provider number, ..., 6 places of all other providers together
--- Returns: job id, status, provider, job id, status, provider, ...
+-- Returns: a list of job id, status, provider, ...; ids of jobs that were left out: they have ended, or cannot be claimed
 local now, most, horizon, configured = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local places, others = ARGV[5], tonumber(ARGV[6])
 local shard = string.match(KEYS[1], '^(.*:)agenda$')
 local room = room_of(places, others)
 
-local due, listed = {}, {}
+local due, listed, left_out = {}, {}, {}
 -- List a job once, unless it has expired or cannot be read. `target` is the provider where it has a place,
 -- if that is not its own.
 local function list(jobs, id, target)
   local status, provider = read_open(shard, id)
   if not status then
-    leave_out(shard, KEYS[1], jobs, id, now)
+    leave_out(shard, KEYS[1], jobs, id, now, left_out)
   elseif not listed[id] and room.left(target or provider) > 0 then
     listed[id] = true
     room.take(target or provider)
@@ -61,4 +61,4 @@ for _, group in ipairs(groups) do
     end
   end
 end
-return due
+return {due, left_out}

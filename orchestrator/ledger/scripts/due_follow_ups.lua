@@ -20,8 +20,9 @@ local function first_of(tenant, most)
     local job = redis.pcall('HMGET', shard .. 'job:' .. id, 'status', 'format')
     if job[1] and tonumber(job[2] or 0) then
       jobs[#jobs + 1] = id
-    elseif redis.call('EXISTS', shard .. 'job:' .. id) == 1 then -- somebody changed it: `verify` names it
+    elseif redis.call('EXISTS', shard .. 'job:' .. id) == 1 then -- nobody can claim it, and the step says so
       redis.call('ZADD', flow, now + 60000, id)
+      jobs[#jobs + 1] = id
     else
       redis.call('ZREM', flow, id)
       redis.call('ZREM', expiring, id)
