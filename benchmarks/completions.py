@@ -43,7 +43,7 @@ KINDS = {
     IMAGE_NAME: JobKind(images=True),
 }
 #: Slow kinds get this part of the jobs, so that a round takes a similar time.
-PARTS = {"no image, caller notified": 0.2, IMAGE_NAME: 0.5}
+PARTS = {"no image, caller notified": 0.2}
 
 
 @dataclass(frozen=True)
