@@ -17,6 +17,7 @@ from orchestrator.operations.erasure import Erased, erase_tenant
 from orchestrator.operations.manifest import path
 from orchestrator.operations.rebuild import rebuild
 from orchestrator.storage.storage import Storage, StorageError
+from tests.history.kit import catch_up, started
 from tests.ledger import kit
 from tests.support import archive_kit, job_states
 from tests.support.archive_kit import Gallery, archived, picture
@@ -179,3 +180,14 @@ def test_a_wrong_name_and_an_outage_are_refused(harness: Harness) -> None:
         erase(harness, "no name")
     with pytest.raises(LedgerUnavailable):
         erase(harness.on(unavailable_ledger()))
+
+
+def test_a_recorder_brings_no_job_back(harness: Harness) -> None:
+    """The changes of the jobs are in the streams, and were not recorded yet."""
+    recorder = started(harness.ledger, harness.runtime.history)
+    job_id = job_states.cancelled(harness)
+
+    erase(harness)
+    catch_up(recorder)
+
+    assert harness.runtime.history.get(job_id) is None
