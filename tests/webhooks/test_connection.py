@@ -102,12 +102,28 @@ def statuses(answers: bytes) -> list[int]:
     return [int(each[:3]) for each in answers.split(b"HTTP/1.1 ")[1:]]
 
 
-def unread_connection(running: Running) -> Connection:
-    """Return the only connection, once its client has not read all that the system takes."""
+def only_connection(running: Running) -> Connection:
     eventually(lambda: running.server.server_state.connections)
     (served,) = cast("set[Connection]", running.server.server_state.connections)
+    return served
+
+
+def unread_connection(running: Running) -> Connection:
+    """Return the only connection, once its client has not read all that the system takes."""
+    served = only_connection(running)
     eventually(lambda: served.flow.write_paused)
     return served
+
+
+def check_often(monkeypatch: pytest.MonkeyPatch, served: Connection) -> None:
+    """Check a connection again and again. Its request may not arrive in so short a time."""
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.01)
+
+    def check() -> None:
+        served._check.cancel()
+        served._close_or_check_later()
+
+    served.loop.call_soon_threadsafe(check)
 
 
 # Slow clients ----------------------------------------------------------------------------------
@@ -117,28 +133,31 @@ def unread_connection(running: Running) -> Connection:
 def test_a_request_that_does_not_come_ends_its_connection(
     begun: bytes, monkeypatch: pytest.MonkeyPatch, running: Running
 ) -> None:
-    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.05)
     with capture_logs() as lines, running.connect(begun) as one:
-        assert statuses(read_all(one)) == [200] * begun.startswith(b"GET")
+        if begun.startswith(b"GET"):
+            assert statuses(one.recv(65_536)) == [200]
+        check_often(monkeypatch, only_connection(running))
+        assert read_all(one) == b""
     assert [line["event"] for line in lines] == ["connection_closed"]
 
 
 def test_line_ends_between_requests_do_not_keep_a_connection(
     monkeypatch: pytest.MonkeyPatch, running: Running
 ) -> None:
-    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.05)
     with running.connect(request()) as one:
         assert statuses(one.recv(65_536)) == [200]
         one.sendall(b"\r\n")
+        check_often(monkeypatch, only_connection(running))
         assert read_all(one) == b""
 
 
 def test_an_answer_that_nobody_reads_ends_its_connection(
     monkeypatch: pytest.MonkeyPatch, running: Running
 ) -> None:
-    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.05)
-    monkeypatch.setattr(connection, "UNREAD_SECONDS", 0.1)
     with capture_logs() as lines, running.connect(request("/long")):
+        served = unread_connection(running)
+        monkeypatch.setattr(connection, "UNREAD_SECONDS", 0.1)
+        check_often(monkeypatch, served)
         eventually(lambda: lines)
         eventually(lambda: not running.server.server_state.tasks)
     assert "nothing of an answer was read" in lines[0]["reason"]
@@ -147,8 +166,8 @@ def test_an_answer_that_nobody_reads_ends_its_connection(
 def test_an_answer_that_is_read_slowly_is_sent_to_its_end(
     monkeypatch: pytest.MonkeyPatch, running: Running
 ) -> None:
-    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.05)
     with running.connect(request("/long", "Connection: close")) as one:
+        check_often(monkeypatch, unread_connection(running))
         head, _, content = read_all(one).partition(b"\r\n\r\n")
     assert f"content-length: {LONG}".encode() in head
     assert content.count(b"x") == len(content) == LONG
@@ -188,9 +207,8 @@ def test_a_client_that_reads_nothing_does_not_hold_up_a_stop(
 ) -> None:
     with capture_logs() as lines, running.connect(request("/long")):
         served = unread_connection(running)
-        monkeypatch.setattr(connection, "HEAD_SECONDS", 0.01)
         monkeypatch.setattr(connection, "STOP_UNREAD_SECONDS", 0.1)
-        served.loop.call_soon_threadsafe(served._close_or_check_later)
+        check_often(monkeypatch, served)
         running.stop()
     assert [line["reason"] for line in lines] == ["nothing of an answer was read for 0.1 s"]
 
@@ -199,7 +217,6 @@ def test_a_client_that_reads_nothing_does_not_hold_up_a_stop(
 def test_a_held_answer_outlives_the_limits_and_is_given_at_the_stop(
     following: bytes, monkeypatch: pytest.MonkeyPatch, running: Running
 ) -> None:
-    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.01)
     monkeypatch.setattr(connection, "UNREAD_SECONDS", 0.0)
     checks, check = list[float](), Connection._reason_to_close
 
@@ -209,7 +226,9 @@ def test_a_held_answer_outlives_the_limits_and_is_given_at_the_stop(
 
     monkeypatch.setattr(Connection, "_reason_to_close", counted)
     with running.connect(request("/held") + following) as one:
-        eventually(lambda: running.subscriptions[0].channels and len(checks) > 20)
+        eventually(lambda: running.subscriptions[0].channels)
+        check_often(monkeypatch, only_connection(running))
+        eventually(lambda: len(checks) > 20)
         running.server.should_exit = True
         answer = read_all(one)
     assert (statuses(answer), answer[-4:]) == ([200], b"held")
