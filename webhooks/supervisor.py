@@ -40,6 +40,8 @@ class Supervisor(Multiprocess):
     def __init__(self, config: Config) -> None:
         #: When workers were started again, by their index.
         self._restarts = defaultdict[int, _Restarts](_Restarts)
+        #: Workers that were told to stop, because others are in their places.
+        self._retired: list[Process] = []
         self._bound = bound(config)
         super().__init__(config, [])
 
@@ -88,18 +90,43 @@ class Supervisor(Multiprocess):
                 _log.error(text + when)
             if seconds <= 0:
                 restarts.begin()
-                self._replace(index)
+                if new := self._started():
+                    worker.kill()  # closes its pipe
+                    self.processes[index] = new
 
-    def _replace(self, index: int) -> None:
-        """Start a worker in place of one that has ended."""
+    def _started(self) -> Process | None:
+        """Return a new worker, or None if the system starts none, as when memory is short."""
         try:
             worker = Process(self.config, self.sockets)
             worker.start()
-        except OSError as error:  # as when memory is short
-            _log.error(f"A worker cannot be started ({error.strerror}). It is tried again")
-            return
-        self.processes[index].kill()  # closes its pipe
-        self.processes[index] = worker
+        except OSError as error:
+            _log.error(f"A worker cannot be started ({error.strerror})")
+            return None
+        return worker
+
+    def restart_all(self) -> None:
+        """Replace each worker, at SIGHUP, by a new one that serves. No old one is waited for."""
+        for index, old in enumerate(self.processes):
+            new = self._started()
+            if new is None:
+                return
+            if not new.wait_until_ready(self.config.timeout_worker_healthcheck):
+                _log.error(f"Worker [{new.pid}] does not serve, so [{old.pid}] is not replaced")
+                new.kill()
+                return
+            self.processes[index] = new
+            self._retire(old)
+
+    def handle_ttou(self) -> None:
+        """Stop one worker, unless it is the last one. It is not waited for."""
+        if self.processes_num > 1:
+            self.processes_num -= 1
+            self._retire(self.processes.pop())
+
+    def _retire(self, worker: Process) -> None:
+        worker.terminate()
+        running = [each for each in self._retired if each.exitcode is None]
+        self._retired = [*running, worker]
 
     def terminate_all(self) -> None:
         """Stop the workers. Nobody waits at the socket that is left here."""
@@ -109,7 +136,7 @@ class Supervisor(Multiprocess):
     def join_all(self) -> None:
         """Wait for the workers. Kill those that do not stop in time."""
         until = monotonic() + KILL_SECONDS
-        for worker in self.processes:
+        for worker in (*self._retired, *self.processes):
             worker.process.join(max(0.0, until - monotonic()))
             if worker.exitcode is None:
                 _log.error(f"Worker [{worker.pid}] did not stop in time, and is killed")

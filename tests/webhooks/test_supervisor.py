@@ -35,7 +35,7 @@ def supervisor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervisor]:
     supervisor = Supervisor(Config(APP, port=free_port(), log_config=None, factory=True))
     yield supervisor
     supervisor._bound.close()
-    for worker in supervisor.processes:
+    for worker in (*supervisor._retired, *supervisor.processes):
         worker.kill()
         worker.process.join()
 
@@ -56,6 +56,13 @@ def add_worker(supervisor: Supervisor, action: Callable[[int], None], value: int
     worker.start()
     supervisor.processes.append(worker)
     return worker
+
+
+def freeze(worker: Process) -> None:
+    """Stop a worker so that only SIGKILL ends it. A SIGTERM that comes before would end it."""
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGSTOP)
+    os.waitpid(worker.pid, os.WUNTRACED)
 
 
 def test_workers_share_the_connections_that_come_at_once(supervisor: Supervisor) -> None:
@@ -96,11 +103,33 @@ def test_a_worker_that_does_not_stop_is_killed(
 ) -> None:
     monkeypatch.setattr(supervisor_module, "KILL_SECONDS", 0)
     worker = add_worker(supervisor, time.sleep, 3600)
-    assert worker.pid is not None
-    os.kill(worker.pid, signal.SIGSTOP)
+    freeze(worker)
     supervisor.terminate_all()
     supervisor.join_all()
     assert worker.exitcode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("handle", [Supervisor.handle_hup, Supervisor.handle_ttou])
+def test_a_worker_that_does_not_stop_is_not_waited_for(
+    handle: Callable[[Supervisor], None], supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor_module, "KILL_SECONDS", 0)
+    monkeypatch.setattr(Process, "wait_until_ready", lambda *_: True)
+    supervisor.processes_num = 2
+    worker = add_worker(supervisor, time.sleep, 3600)
+    freeze(worker)
+    handle(supervisor)
+    assert worker not in supervisor.processes
+    assert worker.exitcode is None
+    supervisor.join_all()
+    assert worker.exitcode == -signal.SIGKILL
+
+
+def test_a_worker_that_cannot_serve_replaces_none(supervisor: Supervisor) -> None:
+    worker = add_worker(supervisor, time.sleep, 3600)
+    supervisor.handle_hup()
+    assert supervisor.processes == [worker]
+    assert worker.exitcode is None
 
 
 def test_a_worker_that_ended_is_started_again_and_one_that_hangs_is_not_waited_for(
@@ -176,10 +205,11 @@ def test_a_worker_that_the_system_does_not_start_is_tried_again(
 
     with monkeypatch.context() as short:
         short.setattr(supervisor_module, "Process", no_memory)
+        supervisor.handle_hup()
         supervisor.keep_subprocess_alive()
     supervisor.keep_subprocess_alive()
     assert supervisor.processes == [ended]
-    assert errors[1:] == ["A worker cannot be started (Cannot allocate memory). It is tried again"]
+    assert [errors[0], errors[2]] == ["A worker cannot be started (Cannot allocate memory)"] * 2
     clock.now += supervisor_module.FIRST_INTERVAL_SECONDS
     supervisor.keep_subprocess_alive()
     assert supervisor.processes != [ended]
