@@ -54,10 +54,10 @@ class Folder:
 
     def put_before(self, folder: str, before: int) -> Iterator[str]:
         """Yield the paths of the objects in a folder that were put before a time, ms."""
-        for path in Folder(self._folder / folder).paths():
-            modified = self.modified(f"{folder}/{path}")
+        for path in self._listed(folder):
+            modified = self.modified(path)
             if modified is not None and modified < before:
-                yield f"{folder}/{path}"
+                yield path
 
     def stream(self, path: str) -> Iterator[bytes]:
         """Yield an object's bytes."""
@@ -74,11 +74,7 @@ class Folder:
 
     def paths(self) -> Iterator[str]:
         """Yield the paths of all objects."""
-        with self._storage_errors(), suppress(FileNotFoundError):
-            for folder, folders, names in os.walk(self._folder, onerror=_raise):
-                folders[:] = sorted(name for name in folders if not name.startswith("."))
-                place = Path(folder).relative_to(self._folder)
-                yield from ((place / name).as_posix() for name in sorted(names))
+        return self._listed()
 
     def local_path(self, path: str) -> Path | None:
         """Return the file of an object."""
@@ -102,6 +98,21 @@ class Folder:
         """Remove the partial files of processes that died."""
         with self._storage_errors(), suppress(FileNotFoundError):
             remove_stale((self._folder / TEMPORARY).iterdir())
+
+    def _listed(self, below: str = "") -> Iterator[str]:
+        """Yield the paths of the objects in a folder. What is deleted meanwhile may be missing.
+
+        Raises:
+            StorageError: it cannot be read, or its disk is away.
+        """
+        with self._storage_errors():
+            for folder, folders, names in os.walk(self._folder / below, onerror=_raise_unless_gone):
+                folders[:] = sorted(name for name in folders if not name.startswith("."))
+                place = Path(folder).relative_to(self._folder)
+                for path in ((place / name).as_posix() for name in sorted(names)):
+                    self._known.learn(path)
+                    yield path
+            self._known.check_before_use()
 
     def _stat(self, path: str) -> os.stat_result | None:
         """Return what the file system says of an object; None if it does not exist.
@@ -127,5 +138,6 @@ class Folder:
             raise StorageError(f"{self.description}: {reason}") from None
 
 
-def _raise(error: OSError) -> None:
-    raise error
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error

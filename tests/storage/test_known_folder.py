@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +166,42 @@ def test_a_file_without_a_folder_differs_from_a_missing_file(
     with pytest.raises(NotStored) as failure:
         storage.get(OTHER)
     assert not isinstance(failure.value, NoFolder)
+
+
+def _list_a_job(storage: Storage) -> list[str]:
+    return list(storage.put_before("2026-11-29/job_01", 2**53))
+
+
+def _list_manifests(storage: Storage) -> list[str]:
+    return list(storage.named("job.json"))
+
+
+@pytest.mark.parametrize("listing", [_list_a_job, _list_manifests])
+@pytest.mark.parametrize("is_mounted_over", [True, False])
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_disk_that_is_away_is_not_taken_for_an_empty_list(
+    storage: Storage,
+    folder: Path,
+    listing: Callable[[Storage], list[str]],
+    is_mounted_over: bool,
+    is_known: bool,
+) -> None:
+    """Whoever deletes what is listed would think that nothing is left."""
+    fresh = Storage.from_url(folder.as_uri(), lambda: True)
+    if is_known:
+        assert list(fresh.named("0.png")) == [PATH]
+    folder.rename(folder.with_name("disk"))
+    if is_mounted_over:
+        folder.mkdir()
+
+    with pytest.raises(StorageError, match="mount its disk"):
+        listing(fresh)
+
+
+@pytest.mark.parametrize("listing", [_list_a_job, _list_manifests])
+def test_an_archive_without_files_has_an_empty_list(
+    folder: Path, listing: Callable[[Storage], list[str]]
+) -> None:
+    fresh = Storage.from_url(folder.with_name("other").as_uri())
+
+    assert listing(fresh) == []

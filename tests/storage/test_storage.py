@@ -296,3 +296,15 @@ def test_the_objects_of_a_name_are_found(storage: Storage) -> None:
 
     assert sorted(storage.named("job.json")) == ["a/job.json", "b/c/job.json"]
     assert list(storage.named("nothing.json")) == []
+
+
+def test_a_list_goes_on_behind_an_object_that_is_deleted_meanwhile(storage: Storage) -> None:
+    paths = [f"{folder}/job.json" for folder in "abc"]
+    for path in paths:
+        storage.put(path, b"{}", "application/json")
+
+    listed = storage.named("job.json")
+    first = next(listed)
+    storage.delete("b/job.json")
+
+    assert {"a/job.json", "c/job.json"} <= {first, *listed} <= set(paths)
