@@ -22,7 +22,7 @@ from orchestrator.cli.output import (
     table,
 )
 from orchestrator.cli.piped_text import piped_text
-from orchestrator.jobs.tenant import BUDGET
+from orchestrator.jobs.tenant import BUDGET, tenant_name
 from orchestrator.jsonio import rfc3339
 from orchestrator.operations import tenants as operations
 from orchestrator.operations.tenants import NONE, tenant_view
@@ -135,20 +135,22 @@ def erase(tenant: str, *, dry_run: bool, yes: bool, json_: bool) -> None:
     """
     from orchestrator.operations.erasure import erase_tenant  # noqa: PLC0415  # loads SQLAlchemy
 
+    tenant_name(tenant)
     if not (yes or dry_run):
         if not has_terminal():
             raise click.UsageError("without a terminal nobody can be asked; use --yes or --dry-run")
         click.confirm(f"Delete the jobs and images of {tenant}?", abort=True, err=json_)
     runtime = default_runtime()
     with progress(quiet=json_) as shown:
-        bar = shown.add_task("deleting jobs", total=None)
-        erased = erase_tenant(
-            runtime,
-            tenant,
-            actor=actor(),
-            dry_run=dry_run,
-            advanced=lambda more: shown.advance(bar, more),
-        )
+        bar, looked_at = shown.add_task("", total=None), 0
+
+        def advanced(more: int) -> None:
+            nonlocal looked_at
+            looked_at += more
+            shown.update(bar, description=f"looked at {looked_at} jobs")
+
+        advanced(0)
+        erased = erase_tenant(runtime, tenant, actor=actor(), dry_run=dry_run, advanced=advanced)
     if json_:
         print_json({"tenant": tenant, **asdict(erased), "dry_run": dry_run})
     else:
@@ -158,6 +160,8 @@ def erase(tenant: str, *, dry_run: bool, yes: bool, json_: bool) -> None:
             )
         what = "to delete" if dry_run else "deleted"
         line(f"jobs {what}: {erased.jobs}, files: {erased.files}, kept: {len(erased.kept)}")
+        if not (erased.jobs or erased.kept):
+            line(f"No job of {tenant} was found. Upper and lower case differ.", err=True)
     if erased.kept and not dry_run:
         sys.exit(1)
 

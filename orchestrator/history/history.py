@@ -81,9 +81,11 @@ class Batch:
         """Return jobs by id. Unknown ones are missing."""
         return _entries(self._connection, job_ids)
 
-    def remove(self, entries: Sequence[Entry]) -> None:
-        """Delete jobs."""
-        self._writer.remove(self._connection, entries)
+    def remove(self, job_ids: Sequence[str]) -> None:
+        """Delete jobs, also those that this version cannot read. Unknown ones are left out."""
+        entries, unreadable = readable(_stored_jobs(self._connection, job_ids).values())
+        odd = [each.job_id for each in unreadable]
+        self._writer.remove(self._connection, job_ids, list(entries.values()), odd)
 
     def ended(self, after: str, before: int) -> tuple[list[str], str]:
         """Return the next jobs that ended before a time (ms), oldest first.
@@ -247,7 +249,7 @@ class History:
         while True:
             with self.writing(writer) as batch:
                 ids, last = batch.ended(last, before)
-                batch.remove(list(batch.entries(ids).values()))
+                batch.remove(ids)
             yield len(ids)
             if not last:
                 return

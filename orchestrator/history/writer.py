@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Table, and_, delete, select
+from sqlalchemy import Connection, Table, and_, bindparam, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.history.entry import FACET_COLUMNS, Entry
@@ -55,16 +55,29 @@ class Writer:
         """Set the position of a shard, or other columns of its row."""
         _upsert(connection, shards, [{"shard": shard, **columns}])
 
-    def remove(self, connection: Connection, entries: Sequence[Entry]) -> None:
-        """Delete jobs."""
-        ids = [entry.job.id for entry in entries]
-        for entry in entries:
-            for each in entry.terms():
-                connection.execute(
-                    delete(terms).where(and_(terms.c.term == each, terms.c.job == entry.job.id))
-                )
+    def remove(
+        self,
+        connection: Connection,
+        job_ids: Sequence[str],
+        entries: Sequence[Entry],
+        unreadable: Sequence[str],
+    ) -> None:
+        """Delete jobs.
+
+        Args:
+            connection: of the transaction.
+            job_ids: all of the jobs.
+            entries: those that can be read. Their terms are found by an index.
+            unreadable: the others. All terms of the history are searched for theirs.
+        """
+        known = [{"wanted": each, "id": e.job.id} for e in entries for each in sorted(e.terms())]
+        if known:
+            same = and_(terms.c.term == bindparam("wanted"), terms.c.job == bindparam("id"))
+            connection.execute(delete(terms).where(same), known)
+        if unreadable:
+            connection.execute(delete(terms).where(terms.c.job.in_(unreadable)))
         for table in (documents, jobs):
-            connection.execute(delete(table).where(table.c.id.in_(ids)))
+            connection.execute(delete(table).where(table.c.id.in_(job_ids)))
 
     def forget_facets(self) -> None:
         """Forget the numbers of facets, because a transaction may have been undone."""

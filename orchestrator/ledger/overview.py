@@ -246,8 +246,13 @@ class Overview:
                 if len(old) < len(known):
                     return
 
-    def forget(self, job_id: str, *, before: int) -> Result:
+    def forget(self, job_id: str, *, before: int, tenant: str = "") -> Result:
         """Delete a job that ended before a time (ms) and has no pending follow-up.
+
+        Args:
+            job_id: the job.
+            before: the time.
+            tenant: the owner, if it is known. An expired job leaves its index, too.
 
         Returns:
             FORGOTTEN, KEPT (also a job that this version cannot read) or MISSING.
@@ -257,7 +262,7 @@ class Overview:
         """
         try:
             with self._redis() as client:
-                return Result(self._forget.run(client, keys.of(job_id), [before])[0])
+                return Result(self._forget.run(client, keys.of(job_id), [before, tenant])[0])
         except (LedgerMismatch, ResponseError):
             return Result.KEPT
 

@@ -56,17 +56,19 @@ def erase_tenant(
         name: the tenant.
         actor: who asks, for the audit trail.
         dry_run: only count.
-        advanced: called with the number of jobs that were looked at since the last call.
+        advanced: called with the number of jobs that were looked at since the last call, of other
+            tenants too.
 
     Raises:
         InvalidRequest: the name is wrong.
         LedgerUnavailable, HistoryUnavailable, StorageError: a part is away. A job is only forgotten
             after its files, so a repeated call deletes the rest.
     """
-    erasure = _Erasure(runtime, tenant_name(name), dry_run=dry_run)
+    erasure = _Erasure(runtime, tenant_name(name), advanced, dry_run=dry_run)
+    if not dry_run:  # first, because the process may be killed
+        runtime.audit(actor, "tenant_erase", name)
     for job_ids in erasure.pages():
         erasure.take(job_ids)
-        advanced(len(job_ids))
     erased = Erased(erasure.jobs, erasure.files, tuple(erasure.kept))
     if not dry_run:
         runtime.audit(actor, "tenant_erased", name, jobs=str(erased.jobs))
@@ -76,12 +78,16 @@ def erase_tenant(
 class _Erasure:
     """One call for one tenant, and what it has deleted so far."""
 
-    def __init__(self, runtime: Runtime, tenant: str, *, dry_run: bool) -> None:
+    def __init__(
+        self, runtime: Runtime, tenant: str, advanced: Callable[[int], None], *, dry_run: bool
+    ) -> None:
         self._runtime = runtime
         self._tenant = tenant
+        self._advanced = advanced
         self._dry_run = dry_run
         self._seen: set[str] = set()
         self._has_history = False
+        self._recorded: set[str] = set()
         self.jobs = self.files = 0
         self.kept: list[str] = []
 
@@ -93,32 +99,42 @@ class _Erasure:
             page = list(dict.fromkeys(page))
             self._seen.update(page)
             yield page
+            self._advanced(len(page))
 
     def take(self, job_ids: Sequence[str]) -> None:
         """Delete those of the jobs that have ended."""
         known, unreadable = self._runtime.ledger.overview.readable_jobs(list(job_ids))
         kept = {job_id for job_id, job in known.items() if not job.done}
         kept |= {each.job_id for each in unreadable}
-        gone = [job_id for job_id in job_ids if job_id not in kept and self._delete(job_id)]
-        self.kept += [job_id for job_id in job_ids if job_id not in gone]
-        self.jobs += len(gone)
+        gone = []
+        for job_id in job_ids:
+            is_known = job_id in known or job_id in self._recorded
+            if job_id not in kept and self._delete(job_id, is_known=is_known):
+                gone.append(job_id)
+            else:
+                self.kept.append(job_id)
         if self._has_history and gone and not self._dry_run:
             with self._runtime.history.writing(Writer()) as batch:
                 for shard in sorted({identifiers.shard_of(job_id) for job_id in gone}):
                     batch.lock(shard)
-                batch.remove(list(batch.entries(gone).values()))
+                batch.remove(gone)
 
-    def _delete(self, job_id: str) -> bool:
-        """Delete the files of a job, and then the job. Return False if it has changed meanwhile."""
+    def _delete(self, job_id: str, *, is_known: bool) -> bool:
+        """Delete the files of a job, and then the job. Return False if it has changed meanwhile.
+
+        An entry of the index without a job, as of one that has expired, does not count.
+        """
         storage = self._runtime.storage
         paths = list(storage.put_before(identifiers.folder(job_id), _ALWAYS))
         self.files += len(paths)
-        if self._dry_run:
-            return True
-        for path in paths:
-            storage.delete(path)
-        now = self._runtime.clock()
-        return self._runtime.ledger.overview.forget(job_id, before=now + 1) is not Result.KEPT
+        if not self._dry_run:
+            for path in paths:
+                storage.delete(path)
+            forget = self._runtime.ledger.overview.forget
+            if forget(job_id, before=_ALWAYS, tenant=self._tenant) is Result.KEPT:
+                return False
+        self.jobs += is_known or bool(paths)
+        return True
 
     def _in_ledger(self) -> Iterator[str]:
         below = identifiers.LAST_ID
@@ -133,6 +149,7 @@ class _Erasure:
             while True:
                 page = self._runtime.history.find(query, below=below, limit=PAGE_JOBS)
                 self._has_history = True
+                self._recorded.update(page.ids)
                 yield from page.ids
                 if (below := page.cursor) is None:
                     return
@@ -148,6 +165,8 @@ class _Erasure:
             try:
                 if owner(storage.get(path)) == self._tenant:
                     yield job_id
+                else:
+                    self._advanced(1)
             except NotStored:
                 continue
             except NotJson as error:  # nobody knows whose it is

@@ -217,3 +217,15 @@ def test_a_tenant_is_erased_after_a_question(cli: Harness, monkeypatch: pytest.M
     cli.ledger.cancel(kept, now=cli.clock.now)
     assert json_of("tenants", "erase", "shop", "--yes")["jobs"] == 1
     assert cli.ledger.overview.existing([gone, kept]) == set()
+
+
+def test_a_tenant_that_nobody_knows_is_named(cli: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = job_states.cancelled(cli, tenant="shop")
+    monkeypatch.setattr(module, "has_terminal", lambda: True)
+
+    other = run("tenants", "erase", "Shop", "--yes")
+    assert (other.exit_code, "No job of Shop was found" in other.stderr) == (0, True)
+    wrong = run("tenants", "erase", "no name")
+    assert wrong.exit_code == 2
+    assert "Delete the jobs" not in wrong.output, "nobody is asked"
+    assert cli.ledger.overview.existing([job_id])

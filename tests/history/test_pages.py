@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from itertools import combinations
 
 import pytest
+from sqlalchemy import select, update
 
 from orchestrator.history import Entry, Query, pages
 from orchestrator.history.entry import term
 from orchestrator.history.history import History
 from orchestrator.history.query import any_id, key_terms
+from orchestrator.history.schema import documents, terms
 from orchestrator.history.writer import Writer
 from orchestrator.jobs.model import (
     Attempt,
@@ -184,3 +186,21 @@ def test_a_pruned_job_leaves_every_table(history: History) -> None:
     for entry in ENTRIES:
         found = history.find(Query(terms=((sorted(entry.terms())[0],),)), limit=300).ids
         assert set(found) <= set(kept)
+
+
+def test_jobs_that_cannot_be_read_are_pruned_with_the_others(history: History) -> None:
+    history.database.migrate()
+    odd = next(e for e in ENTRIES if e.job.status.terminal)
+    fields = update(documents).where(documents.c.id == odd.job.id).values(fields='{"status":"new"}')
+    with history.writing(Writer()) as batch:
+        batch.put(ENTRIES)
+    with history.database.writing() as connection:
+        connection.execute(fields)
+
+    sum(history.prune(before=ENTRIES[-1].job.created_at + 1))
+
+    kept = [e.job.id for e in ENTRIES if not e.job.status.terminal]
+    assert listed(history, Query(), 100) == kept[::-1]
+    with history.database.reading() as connection:
+        left = connection.execute(select(terms.c.job).union(select(documents.c.id))).scalars()
+        assert set(left) == set(kept)

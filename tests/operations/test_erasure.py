@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from orchestrator.history import Query
 from orchestrator.history.history import History
+from orchestrator.history.schema import documents
 from orchestrator.history.writer import Writer
+from orchestrator.jobs.model import FollowUpStatus, Step
 from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.ledger import LedgerUnavailable, keys
 from orchestrator.operations import erasure
@@ -73,7 +76,7 @@ def test_jobs_that_only_the_history_or_the_archive_knows_are_erased(harness: Har
     forget(harness, in_history)
     forget(harness, in_archive)
     with history.writing(Writer()) as batch:
-        batch.remove(list(batch.entries([in_archive]).values()))
+        batch.remove([in_archive])
 
     assert erase(harness).jobs == 2
 
@@ -170,9 +173,10 @@ def test_the_audit_trail_has_who_erased_how_much(harness: Harness) -> None:
 
     erase(harness)
 
-    [entry] = harness.ledger.audit.entries(1)
-    assert (entry.actor, entry.action, entry.target) == ("cli:ops", "tenant_erased", TENANT)
-    assert entry.detail == {"jobs": "1"}
+    end, start = harness.ledger.audit.entries(2)
+    assert {(entry.actor, entry.target) for entry in (end, start)} == {("cli:ops", TENANT)}
+    assert (start.action, start.detail) == ("tenant_erase", {})
+    assert (end.action, end.detail) == ("tenant_erased", {"jobs": "1"})
 
 
 def test_a_wrong_name_and_an_outage_are_refused(harness: Harness) -> None:
@@ -191,3 +195,65 @@ def test_a_recorder_brings_no_job_back(harness: Harness) -> None:
     catch_up(recorder)
 
     assert harness.runtime.history.get(job_id) is None
+
+
+def test_an_interrupted_call_is_in_the_audit_trail(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done(harness)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Storage, "delete", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        erase(harness)
+
+    [entry] = harness.ledger.audit.entries(1)
+    assert (entry.action, entry.target) == ("tenant_erase", TENANT)
+
+
+def test_an_expired_job_leaves_the_index_and_is_not_counted(harness: Harness) -> None:
+    gone = job_states.cancelled(harness)
+    harness.redis.delete(keys.job(gone), keys.events(gone))
+
+    assert erase(harness, dry_run=True) == erase(harness) == Erased(jobs=0, files=0, kept=())
+
+    assert gone not in repr(harness.redis.zrange(keys.tenant_jobs(0, TENANT), 0, -1))
+
+
+def test_a_row_of_the_history_that_cannot_be_read_is_deleted(harness: Harness) -> None:
+    odd, other = job_states.cancelled(harness), job_states.cancelled(harness)
+    rebuild(harness.runtime)
+    history = harness.runtime.history
+    fields = update(documents).where(documents.c.id == odd).values(fields='{"status":"new"}')
+    with history.database.writing() as connection:
+        connection.execute(fields)
+
+    assert erase(harness).jobs == 2
+
+    assert history.find(Query(), limit=9).ids == []
+    assert harness.ledger.overview.existing([odd, other]) == set()
+
+
+def test_no_job_is_forgotten_while_the_disk_of_the_archive_is_away(
+    harness: Harness, tmp_path: Path
+) -> None:
+    job_id = done(harness)
+    archive = tmp_path / "archive"
+    archive.rename(tmp_path / "disk")
+
+    with pytest.raises(StorageError):
+        erase(harness)
+
+    assert harness.ledger.overview.existing([job_id])
+
+
+def test_a_job_with_a_lost_image_is_no_longer_at_risk(harness: Harness) -> None:
+    job_id, now = Gallery(harness).job(picture()), harness.clock.now
+    kit.finish_follow_up(harness.ledger, job_id, Step.ARCHIVE, FollowUpStatus.DEAD)
+    assert harness.ledger.follow_ups.given_up(9, now=now) == (1, [job_id])
+
+    assert erase(harness).jobs == 1
+
+    assert harness.ledger.follow_ups.given_up(9, now=now) == (0, [])

@@ -96,7 +96,7 @@ def test_verify_compares_the_history_with_the_ledger(recorded: Recorded) -> None
     entries = recorded.history.entries([bad, missing])
     lost = replace(entries[bad].stored, id=identifiers.new_job_id(0, NOON))
     with recorded.history.writing(Writer()) as batch:
-        batch.remove([entries[missing]])
+        batch.remove([missing])
         batch.put([replace(entries[bad], stored=replace(entries[bad].stored, events=()))])
         other = type(entries[bad]).of(lost)
         batch.put([other])

@@ -65,7 +65,7 @@ def test_a_rebuild_repairs_and_may_be_repeated(harness: Harness) -> None:
     entry = history.get(job_id)
     assert entry is not None
     with history.writing(Writer()) as batch:
-        batch.remove([entry])
+        batch.remove([entry.job.id])
 
     assert rebuild(harness.runtime) == rebuild(harness.runtime) == Rebuilt(1, 0)
 

@@ -1,13 +1,14 @@
 -- Purpose: delete a job that was settled before a time, with all its keys and entries. An entry in
 --   `unconfirmed` stays, because the attempt may have been charged.
 -- KEYS: 1 job, 2 events, 3 agenda
--- ARGV: 1 time ms
+-- ARGV: 1 time ms, 2 tenant of a job that may be missing ('' unknown)
 -- Returns: forgotten | kept (it is open, was settled later, or has a pending follow-up) | missing
-local before = ARGV[1]
+local before, tenant = ARGV[1], ARGV[2]
 
 local status, settled, archive, notify, confirm = read_job('settled', 'archive', 'notify', 'confirm')
 if not status then
   redis.call('ZREM', shard .. 'jobs', job_id)
+  redis.call('ZREM', shard .. 'jobs:' .. tenant, job_id)
   return {'missing'}
 end
 if FLOWS[status] or tonumber(settled) >= tonumber(before)
@@ -24,4 +25,5 @@ redis.call('DEL', job_key, events_key, shard .. 'upload:' .. job_id)
 redis.call('ZREM', shard .. 'jobs', job_id)
 redis.call('ZREM', shard .. 'jobs:' .. job.tenant, job_id)
 redis.call('ZREM', shard .. 'dead', job_id)
+redis.call('ZREM', shard .. 'given_up', job_id)
 return {'forgotten'}
