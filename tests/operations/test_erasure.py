@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import update
 
-from orchestrator.history import Query
+from orchestrator.history import HistoryUnavailable, Query
 from orchestrator.history.history import History
 from orchestrator.history.schema import documents
 from orchestrator.history.writer import Writer
 from orchestrator.jobs.model import FollowUpStatus, Step
 from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.ledger import LedgerUnavailable, keys
+from orchestrator.ledger.processes import Process
 from orchestrator.operations import erasure
 from orchestrator.operations.erasure import Erased, erase_tenant
 from orchestrator.operations.manifest import path
@@ -257,3 +259,50 @@ def test_a_job_with_a_lost_image_is_no_longer_at_risk(harness: Harness) -> None:
     assert erase(harness).jobs == 1
 
     assert harness.ledger.follow_ups.given_up(9, now=now) == (0, [])
+
+
+def test_files_of_several_jobs_are_deleted_at_the_same_time(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(2):
+        done(harness, number)
+    pair, delete, get = threading.Barrier(2), Storage.delete, Storage.get
+
+    def deleted(storage: Storage, path: str) -> None:
+        pair.wait(60)
+        delete(storage, path)
+
+    def read(storage: Storage, path: str) -> bytes:
+        pair.wait(60)
+        return get(storage, path)
+
+    monkeypatch.setattr(Storage, "get", read)
+    assert erase(harness, OTHER).jobs == 0
+
+    monkeypatch.setattr(Storage, "delete", deleted)
+    assert erase(harness) == Erased(jobs=2, files=4, kept=())
+
+
+def test_a_history_that_is_elsewhere_is_not_taken_for_none(
+    start: Callable[..., Harness], tmp_path: Path
+) -> None:
+    """Whoever forgets ORCHESTRATOR_HISTORY_URL would leave all jobs in the history."""
+    harness = archive_kit.harness(start, tmp_path)
+    job_id = job_states.cancelled(harness)
+    now = harness.clock()
+    harness.ledger.processes.record(Process("recorder", "other-host", 7, "0.1.0", now, now))
+
+    with pytest.raises(HistoryUnavailable, match="a recorder runs"):
+        erase(harness)
+
+    assert harness.ledger.overview.existing([job_id])
+
+
+def test_jobs_of_versions_without_tenants_belong_to_default(harness: Harness) -> None:
+    old, theirs = job_states.cancelled(harness, tenant=OTHER), job_states.cancelled(harness)
+    harness.redis.hdel(keys.job(old), "tenant")
+    harness.redis.delete(keys.tenant_jobs(0, OTHER))
+
+    assert erase(harness, OTHER).jobs == 1
+
+    assert harness.ledger.overview.existing([old, theirs]) == {theirs}
