@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from time import monotonic
 
 from orchestrator.storage.errors import StorageError
 
+#: An archive that was not used counts as such for this time. Seconds.
+UNUSED_SECONDS = 1.0
 _NEXT = (
     "mount its disk. If you mean a new archive, put any file into the folder and restart this"
     " process"
@@ -30,6 +33,7 @@ class KnownFolder:
         self._root, self._is_used = root, is_used
         #: Device and number of the folder, and a name in it. None before the first use.
         self._known: tuple[tuple[int, int], str] | None = None
+        self._ask_at = 0.0
 
     @property
     def is_known(self) -> bool:
@@ -60,13 +64,22 @@ class KnownFolder:
             OSError: this cannot be found out.
             Exception: what `is_used` raises.
         """
-        if self._known is None and self._is_empty() and self._is_used():
+        if self._known is None and self._is_empty() and self._was_used():
             raise StorageError(
                 f"file://{self._root}: the folder is empty or missing, and images were archived"
                 " before; mount its disk. If you mean a new archive, make the folder with any file"
                 " in it"
             )
         self.check()
+
+    def _was_used(self) -> bool:
+        """Ask whether the archive was used. Many lists without files ask again and again."""
+        if monotonic() < self._ask_at:
+            return False
+        was_used = self._is_used()
+        if not was_used:
+            self._ask_at = monotonic() + UNUSED_SECONDS
+        return was_used
 
     def check(self) -> None:
         """Check that it is the folder that was used before, if one was.

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from orchestrator.step_loop import StepLoop, current_loop
+from orchestrator.storage import known_folder
 from orchestrator.storage.storage import NoFolder, NotStored, Storage, StorageError
 from tests.support.steps import begin
 
@@ -205,3 +206,24 @@ def test_an_archive_without_files_has_an_empty_list(
     fresh = Storage.from_url(folder.with_name("other").as_uri())
 
     assert listing(fresh) == []
+
+
+def test_lists_of_an_archive_without_files_rarely_ask_whether_it_was_used(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer takes several round trips, and a tenant may have many jobs without images."""
+    now, asked = 100.0, list[float]()
+
+    def is_used() -> bool:
+        asked.append(now)
+        return False
+
+    monkeypatch.setattr(known_folder, "monotonic", lambda: now)
+    fresh = Storage.from_url(folder.with_name("other").as_uri(), is_used)
+    for _ in range(3):
+        assert _list_a_job(fresh) == []
+    assert asked == [100.0]
+
+    now = 101.5
+    assert _list_a_job(fresh) == []
+    assert asked == [100.0, 101.5]
