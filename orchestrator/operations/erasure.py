@@ -22,6 +22,8 @@ from orchestrator.storage.storage import NotStored
 PAGE_JOBS = 100
 #: Jobs whose files are read or deleted at the same time. A bucket takes long for each call.
 STORAGE_THREADS = 16
+#: A job's files are listed again after their deletion: a thumbnail may have been stored meanwhile.
+LISTS = 2
 #: A time after every file, ms.
 _ALWAYS = 2**53
 
@@ -140,14 +142,24 @@ class _Erasure:
 
         Return the number of files; None if the job has changed meanwhile, and is kept.
         """
-        storage = self._runtime.storage
-        paths = list(storage.put_before(identifiers.folder(job_id), _ALWAYS))
+        number = 0
+        for _ in range(LISTS):
+            number += (listed := self._delete_files(identifiers.folder(job_id)))
+            if not listed or self._dry_run:
+                break
         if not self._dry_run:
-            for path in paths:
-                storage.delete(path)
             forget = self._runtime.ledger.overview.forget
             if forget(job_id, before=_ALWAYS, tenant=self._tenant) is Result.KEPT:
                 return None
+        return number
+
+    def _delete_files(self, folder: str) -> int:
+        """Delete the files that are in a folder now. Return their number."""
+        storage = self._runtime.storage
+        paths = list(storage.put_before(folder, _ALWAYS))
+        if not self._dry_run:
+            for path in paths:
+                storage.delete(path)
         return len(paths)
 
     def _in_ledger(self) -> Iterator[str]:

@@ -8,7 +8,7 @@ from orchestrator import log
 from orchestrator.operations.image_copies import temporary_file
 from orchestrator.operations.locate_image import Archived
 from orchestrator.runtime import Runtime
-from orchestrator.storage.storage import StorageError
+from orchestrator.storage.storage import NotStored, StorageError
 from orchestrator.storage.thumbnails import NoThumbnail, make_thumbnail
 
 CONTENT_TYPE = "image/webp"
@@ -56,6 +56,9 @@ def store_thumbnail(runtime: Runtime, image: Archived, path: str) -> bytes | Non
     except StorageError as error:
         stored = False
         log.get().warning("thumbnail_not_stored", path=path, reason=str(error))
+    if stored and runtime.storage.size(image.path) is None:  # its job was erased meanwhile
+        runtime.storage.delete(path)
+        raise NotStored(f"{runtime.storage}: {image.path} does not exist")
     if failure:
         raise failure
     return None if stored else content

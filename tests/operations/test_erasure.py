@@ -17,11 +17,12 @@ from orchestrator.jobs.model import FollowUpStatus, Step
 from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.ledger import LedgerUnavailable, keys
 from orchestrator.ledger.processes import Process
-from orchestrator.operations import erasure
+from orchestrator.operations import erasure, thumbnails
 from orchestrator.operations.erasure import Erased, erase_tenant
+from orchestrator.operations.locate_image import Archived
 from orchestrator.operations.manifest import path
 from orchestrator.operations.rebuild import rebuild
-from orchestrator.storage.storage import Storage, StorageError
+from orchestrator.storage.storage import NotStored, Storage, StorageError
 from tests.history.kit import catch_up, started
 from tests.ledger import kit
 from tests.support import archive_kit, job_states
@@ -306,3 +307,41 @@ def test_jobs_of_versions_without_tenants_belong_to_default(harness: Harness) ->
     assert erase(harness, OTHER).jobs == 1
 
     assert harness.ledger.overview.existing([old, theirs]) == {theirs}
+
+
+def test_a_thumbnail_that_is_made_meanwhile_does_not_stay(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = done(harness)
+    job = harness.ledger.get(job_id)
+    assert job is not None
+    copy = job.images[0].copy
+    assert copy is not None
+    image = Archived(copy.path, copy.thumbnail, copy.content_type, copy.sha256)
+
+    def made(*_: object, **__: object) -> bytes:
+        assert erase(harness).jobs == 1
+        return b"a thumbnail"
+
+    monkeypatch.setattr(thumbnails, "make_thumbnail", made)
+    with pytest.raises(NotStored):
+        thumbnails.store_thumbnail(harness.runtime, image, str(copy.thumbnail))
+
+    assert archive_kit.files(harness) == {}
+
+
+def test_a_file_that_is_stored_after_the_list_is_deleted(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thumbnail = path(done(harness)).replace("job.json", "0.thumb.webp")
+    late, delete = [thumbnail], Storage.delete
+
+    def deleted(storage: Storage, gone: str) -> None:
+        if late:
+            storage.put(late.pop(), b"a thumbnail", "image/webp")
+        delete(storage, gone)
+
+    monkeypatch.setattr(Storage, "delete", deleted)
+    assert erase(harness) == Erased(jobs=1, files=3, kept=())
+
+    assert archive_kit.files(harness) == {}
