@@ -26,7 +26,7 @@ from orchestrator.settings.settings import Settings
 
 GOAL = 0.95
 ROUNDS = 3
-CALLBACKS = 5000
+CALLBACKS = 3000
 HEADERS = {"Content-Type": "application/json"}
 
 
