@@ -64,7 +64,8 @@ class KnownFolder:
             OSError: this cannot be found out.
             Exception: what `is_used` raises.
         """
-        if self._known is None and self._is_empty() and self._was_used():
+        # Meanwhile, others may have stored the first files, and recorded them.
+        if self._known is None and self._is_empty() and self._was_used() and self._is_empty():
             raise StorageError(
                 f"file://{self._root}: the folder is empty or missing, and images were archived"
                 " before; mount its disk. If you mean a new archive, make the folder with any file"

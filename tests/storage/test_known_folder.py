@@ -127,6 +127,19 @@ def test_a_step_loop_does_not_wait_while_it_is_asked_whether_the_folder_was_used
     assert loops == [None]
 
 
+def test_a_folder_that_gets_its_first_file_meanwhile_is_not_taken_for_an_empty_one(
+    folder: Path,
+) -> None:
+    def is_used() -> bool:  # another process has stored and recorded an image by now
+        Storage.from_url(folder.as_uri()).put(OTHER, b"bytes", "image/png")
+        return True
+
+    storage = Storage.from_url(folder.as_uri(), is_used)
+    storage.put(PATH, b"bytes", "image/png")
+
+    assert storage.get(PATH) == b"bytes"
+
+
 def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
