@@ -143,13 +143,13 @@ class Nudger:
         for step in steps:
             self.nudge(step, [job_id])
 
-    def close(self) -> None:
-        """Send the waiting nudges and stop."""
+    def close(self, seconds: float = 5.0) -> None:
+        """Send the waiting nudges and stop. Waits at most so long: sweeps replace lost nudges."""
         self._closed.set()
         with self._changed:
             self._changed.notify()
         if self._thread:
-            self._thread.join(timeout=5)
+            self._thread.join(seconds)
 
     def _run(self) -> None:
         next_round = 0.0
