@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from redis import Redis
 
@@ -14,10 +15,17 @@ from orchestrator.history.recorder import Recorder
 from orchestrator.ledger import Ledger
 from tests.ledger import kit
 from tests.ledger.test_model import ConcurrentCalls
-from tests.support.fakes import Clock
+from tests.support.fakes import Clock, Harness
 
 #: Passes that begin a new history: one gives the shards a position, the others read all jobs.
 FIRST_PASSES = 4
+
+
+def with_history(harness: Harness, folder: Path) -> Iterator[Harness]:
+    """Yield a harness with a history in SQLite. Nothing is recorded yet."""
+    history = History(f"sqlite:///{folder}/history/history.db")
+    yield harness.with_runtime(open_history=lambda: history)
+    history.close()
 
 
 def recorder(ledger: Ledger, history: History) -> Recorder:

@@ -11,6 +11,7 @@ import pytest
 from orchestrator.history.history import History
 from orchestrator.jobs.model import Outcome, SettledBy, Status
 from orchestrator.operations.activity import SPANS, activity
+from tests.history.kit import with_history
 from tests.operations.test_usage import PICTURES, record, work
 from tests.support import job_states
 from tests.support.fakes import Harness
@@ -19,10 +20,7 @@ from tests.support.providers import HINTING
 
 @pytest.fixture
 def harness(start: Callable[..., Harness], tmp_path: Path) -> Iterator[Harness]:
-    history = History(f"sqlite:///{tmp_path}/history/history.db")
-    made = start()
-    yield made.with_runtime(open_history=lambda: history)
-    history.close()
+    yield from with_history(start(), tmp_path)
 
 
 @pytest.mark.parametrize("span", SPANS)

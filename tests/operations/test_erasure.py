@@ -10,7 +10,6 @@ import pytest
 from sqlalchemy import update
 
 from orchestrator.history import HistoryUnavailable, Query
-from orchestrator.history.history import History
 from orchestrator.history.schema import documents
 from orchestrator.history.writer import Writer
 from orchestrator.jobs.model import FollowUpStatus, Step
@@ -23,7 +22,7 @@ from orchestrator.operations.locate_image import Archived
 from orchestrator.operations.manifest import path
 from orchestrator.operations.rebuild import rebuild
 from orchestrator.storage.storage import NotStored, Storage, StorageError
-from tests.history.kit import catch_up, started
+from tests.history.kit import catch_up, started, with_history
 from tests.ledger import kit
 from tests.support import archive_kit, job_states
 from tests.support.archive_kit import Gallery, archived, picture
@@ -35,10 +34,7 @@ TENANT, OTHER = "tests", "default"
 
 @pytest.fixture
 def harness(start: Callable[..., Harness], tmp_path: Path) -> Iterator[Harness]:
-    made = archive_kit.harness(start, tmp_path)
-    history = History(f"sqlite:///{tmp_path}/history/history.db")
-    yield made.with_runtime(open_history=lambda: history)
-    history.close()
+    yield from with_history(archive_kit.harness(start, tmp_path), tmp_path)
 
 
 def erase(harness: Harness, tenant: str = TENANT, *, dry_run: bool = False) -> Erased:

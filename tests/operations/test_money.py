@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from orchestrator.clock import DAY_MS, iso_date
-from orchestrator.history.history import History
 from orchestrator.jobs.model import Cost, Image, Outcome
 from orchestrator.operations.money import money
 from orchestrator.operations.tenants import set_tenant
+from tests.history.kit import with_history
 from tests.operations.test_usage import record, work
 from tests.support import job_states
 from tests.support.fakes import TENANT, Harness
@@ -19,10 +19,7 @@ from tests.support.fakes import TENANT, Harness
 
 @pytest.fixture
 def harness(start: Callable[..., Harness], tmp_path: Path) -> Iterator[Harness]:
-    history = History(f"sqlite:///{tmp_path}/history/history.db")
-    made = start()
-    yield made.with_runtime(open_history=lambda: history)
-    history.close()
+    yield from with_history(start(), tmp_path)
 
 
 def test_charges_and_unknown_costs_are_those_of_the_jobs(harness: Harness) -> None:

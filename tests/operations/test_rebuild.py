@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from orchestrator.history import Query
-from orchestrator.history.history import History
 from orchestrator.history.writer import Writer
 from orchestrator.jobs.views import event_view, job_view
 from orchestrator.operations.manifest import path
 from orchestrator.operations.rebuild import Rebuilt, rebuild
+from tests.history.kit import with_history
 from tests.support import archive_kit, job_states
 from tests.support.archive_kit import Gallery, archived, picture
 from tests.support.fakes import Harness
@@ -20,10 +20,7 @@ from tests.support.fakes import Harness
 
 @pytest.fixture
 def harness(start: Callable[..., Harness], tmp_path: Path) -> Iterator[Harness]:
-    made = archive_kit.harness(start, tmp_path)
-    history = History(f"sqlite:///{tmp_path}/history/history.db")
-    yield made.with_runtime(open_history=lambda: history)
-    history.close()
+    yield from with_history(archive_kit.harness(start, tmp_path), tmp_path)
 
 
 def forget(harness: Harness, job_id: str) -> None:

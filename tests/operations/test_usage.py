@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from orchestrator.history import HistoryUnavailable
-from orchestrator.history.history import History
 from orchestrator.history.recorder import Recorder
 from orchestrator.history.usage import DIMENSIONS
 from orchestrator.jobs.model import Cost, Image, Job, Outcome, SettledBy, Status
@@ -21,6 +20,7 @@ from orchestrator.jsonio import rfc3339
 from orchestrator.operations.usage import FIGURES, as_csv, usage_report
 from tests.api.conftest import KEY, Api
 from tests.cli.test_access import json_of, run
+from tests.history.kit import with_history
 from tests.support import job_states
 from tests.support.fakes import Harness, use_runtime
 from tests.support.web import WebApp
@@ -32,10 +32,7 @@ DAY_SECONDS = 86_400
 @pytest.fixture
 def harness(start: Callable[..., Harness], tmp_path: Path) -> Iterator[Harness]:
     """A harness with a history."""
-    history = History(f"sqlite:///{tmp_path}/history/history.db")
-    made = start()
-    yield made.with_runtime(open_history=lambda: history)
-    history.close()
+    yield from with_history(start(), tmp_path)
 
 
 def record(harness: Harness) -> None:
