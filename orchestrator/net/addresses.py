@@ -10,9 +10,8 @@ from urllib.parse import urlsplit
 
 IpAddress = IPv4Address | IPv6Address
 
-#: So many hosts are remembered with what they are. Reading an address takes longer than a call of
-#: libcurl.
-REMEMBERED_HOSTS = 1000
+#: Hosts of which it is remembered whether they are an address. Each call asks several times.
+LITERALS_REMEMBERED = 1000
 
 
 class Kind(StrEnum):
@@ -77,7 +76,7 @@ def _effective(address: IpAddress) -> IpAddress:
     return address
 
 
-@lru_cache(REMEMBERED_HOSTS)
+@lru_cache(LITERALS_REMEMBERED)
 def literal(host: str) -> IpAddress | None:
     """Return the IP address that a host is written as, or None for a name."""
     try:

@@ -24,8 +24,8 @@ PAGE_JOBS = 100
 STORAGE_THREADS = 16
 #: A job's files are listed again after their deletion: a thumbnail may have been stored meanwhile.
 LISTS = 2
-#: A time after every file, ms.
-_ALWAYS = 2**53
+#: A time after every file and every outcome, ms.
+_END_OF_TIME = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,14 +149,14 @@ class _Erasure:
                 break
         if not self._dry_run:
             forget = self._runtime.ledger.overview.forget
-            if forget(job_id, before=_ALWAYS, tenant=self._tenant) is Result.KEPT:
+            if forget(job_id, before=_END_OF_TIME, tenant=self._tenant) is Result.KEPT:
                 return None
         return number
 
     def _delete_files(self, folder: str) -> int:
         """Delete the files that are in a folder now. Return their number."""
         storage = self._runtime.storage
-        paths = list(storage.put_before(folder, _ALWAYS))
+        paths = list(storage.put_before(folder, _END_OF_TIME))
         if not self._dry_run:
             for path in paths:
                 storage.delete(path)

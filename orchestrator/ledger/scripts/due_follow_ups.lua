@@ -7,6 +7,7 @@
 -- Returns: job id, job id, ...
 local now, limit, name = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local shard = string.match(KEYS[1], '^(.*:)flows:')
+local WAIT_MS = 60000 -- until a job that nobody can claim is listed again
 
 -- Returns up to `most` due jobs of a tenant.
 local function first_of(tenant, most)
@@ -21,7 +22,7 @@ local function first_of(tenant, most)
     if job[1] and tonumber(job[2] or 0) then
       jobs[#jobs + 1] = id
     elseif redis.call('EXISTS', shard .. 'job:' .. id) == 1 then -- nobody can claim it, and the step says so
-      redis.call('ZADD', flow, now + 60000, id)
+      redis.call('ZADD', flow, now + WAIT_MS, id)
       jobs[#jobs + 1] = id
     else
       redis.call('ZREM', flow, id)
